@@ -1,0 +1,59 @@
+// Backing: where the resident pages of one object are kept.
+//
+// An object that has a pager or several sharers keeps its pages in one Backing. On Linux that is a
+// memfd (hal/linux/memfd_backing.h): the pager fills it, the programs map it. In tests it is a set
+// of frames in plain memory (hal/sim). The Backing itself is the truth about which pages are
+// resident; the VM core keeps no second copy of that fact, so the two can never disagree.
+//
+// A page appears in one step: whoever fills it must make it visible with its final content, never
+// zeroed first and filled later (see docs/architecture.md, "Fill a page in one step").
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "hal/address.h"
+
+namespace hal {
+
+class Backing {
+ public:
+  virtual ~Backing() = default;
+  Backing() = default;
+  Backing(const Backing&) = delete;
+  Backing& operator=(const Backing&) = delete;
+
+  /// Sets the size in pages. Pages past the new size are dropped, also from every program that
+  /// maps them; touching them then is a bus error. Throws std::system_error.
+  virtual void resize(std::uint64_t pages) = 0;
+  virtual std::uint64_t pages() const = 0;
+
+  /// The first run of pages inside `within` that are not resident; empty when all are.
+  virtual PageRange next_absent(PageRange within) const = 0;
+  /// The first run of pages inside `within` that are resident; empty when none is.
+  virtual PageRange next_resident(PageRange within) const = 0;
+  /// How many pages are resident in all.
+  virtual std::uint64_t resident_pages() const = 0;
+
+  /// Drops the pages, from every page table too.
+  virtual void discard(PageRange pages) = 0;
+  /// Makes absent pages of the range resident and zero; resident ones stay as they are.
+  virtual void zero_fill(PageRange pages) = 0;
+
+  /// The host descriptor behind it, for pagers and for host mappings; -1 where there is none.
+  virtual int descriptor() const { return -1; }
+  /// The same without the right to write; -1 where there is none.
+  virtual int read_only_descriptor() const { return -1; }
+};
+
+/// Makes the Backings of one kind of hardware.
+class BackingFactory {
+ public:
+  virtual ~BackingFactory() = default;
+  /// An empty Backing of `pages` pages. `name` is for people (it shows in /proc on Linux).
+  /// Throws std::system_error.
+  virtual std::shared_ptr<Backing> create(const std::string& name, std::uint64_t pages) = 0;
+};
+
+}  // namespace hal

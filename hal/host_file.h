@@ -1,0 +1,54 @@
+// What the VM core has to know about a file that a program wants to map, and the descriptor that
+// came with the request. Filled in by hal/linux/describe_file.h; tests fill it in by hand.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace hal {
+
+enum class FileKind {
+  regular,
+  character_device,
+  anonymous_device,  ///< maps as anonymous memory (/dev/zero; FreeBSD's D_MMAP_ANON)
+  block_device,
+  directory,
+  fifo,       ///< a FIFO with a name
+  not_a_file  ///< pipe, socket, epoll and other descriptors with nothing to map behind them
+};
+
+struct FileAttributes {
+  FileKind kind = FileKind::not_a_file;
+  std::uint64_t device = 0;  ///< st_dev; with `inode` the identity of the object
+  std::uint64_t inode = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t links = 0;
+  std::uint64_t raw_device = 0;  ///< st_rdev of a device
+  bool readable = false;         ///< by the descriptor's open mode
+  bool writable = false;
+  bool no_execute = false;       ///< the file system is mounted noexec
+  bool immutable_or_append = false;
+  bool posix_shared_memory = false;
+  int host_refusal = 0;  ///< errno with which the host itself refuses to map it; 0 when it maps
+  std::string path;      ///< for people only; never opened
+};
+
+/// A descriptor that is closed with its last owner. Holds -1 in tests.
+class SharedDescriptor {
+ public:
+  SharedDescriptor() = default;
+  explicit SharedDescriptor(int fd);
+  int get() const { return fd_ ? *fd_ : -1; }
+  explicit operator bool() const { return get() >= 0; }
+
+ private:
+  std::shared_ptr<const int> fd_;
+};
+
+struct HostFile {
+  FileAttributes attributes;
+  SharedDescriptor descriptor;
+};
+
+}  // namespace hal

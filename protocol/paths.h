@@ -1,0 +1,17 @@
+// Names that the server, the shim, the pagers and the tools have to agree on.
+#pragma once
+
+/// Where programs find the server when nothing else is said.
+#define VM_DEFAULT_SOCKET "/run/vmserver.sock"
+/// Appended to the program socket's path: the RPC socket of pagers and tools.
+#define VM_RPC_SUFFIX ".rpc"
+
+/// Environment of a preloaded program.
+#define VM_ENV_SOCKET "VMSHIM_SOCKET"      ///< the program socket
+#define VM_ENV_ON_ERROR "VMSHIM_ON_ERROR"  ///< "native": run unserved when no server is reachable
+#define VM_ENV_LOG "VMSHIM_LOG"            ///< "debug": say on stderr what the shim does
+
+/// Exit status of a preloaded program that found no server.
+#define VM_EXIT_NO_SERVER 127
+/// Exit status of a served program whose server went away.
+#define VM_EXIT_SERVER_LOST 126

@@ -1,0 +1,65 @@
+// What the core tells about itself: plain data for tools.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hal/address.h"
+#include "hal/protection.h"
+
+namespace vm {
+
+struct SpaceReport {
+  std::int32_t pid = 0;     ///< 0 while a forked child has not been heard of yet
+  std::int32_t parent = 0;  ///< process that forked it, or 0
+  std::uint32_t user_id = 0;
+  std::string command;
+  std::uint32_t entries = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t resident_pages = 0;
+  std::uint64_t faults = 0;
+  std::string personality;
+};
+
+struct EntryReport {
+  hal::VirtualRange range;
+  std::uint64_t resident_pages = 0;
+  hal::Protection protection;
+  hal::Protection maximum;
+  std::vector<std::string> flags;
+  std::string type;  ///< "anonymous", "shared", "file", "device", "host"
+  std::string path;
+  std::uint64_t offset = 0;  ///< bytes
+};
+
+struct Statistics {
+  std::uint64_t faults = 0;
+  std::uint64_t zero_fills = 0;
+  std::uint64_t pageins = 0;
+  std::uint64_t pageouts = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> calls;
+  std::uint64_t spaces = 0;
+  std::uint64_t resident_pages = 0;
+  std::uint64_t memory_limit_pages = 0;
+  std::uint64_t objects = 0;
+  std::uint64_t forks = 0;
+  std::uint64_t failed_faults = 0;
+  std::uint64_t pagers = 0;  ///< filled in by the RPC side
+  std::uint64_t sessions_rejected = 0;
+};
+
+/// The view that tools get. All functions may be called from any thread.
+class Inspector {
+ public:
+  virtual ~Inspector() = default;
+  virtual std::vector<SpaceReport> spaces() = 0;
+  /// Fills `entries` and returns true, or returns false when `pid` is not served.
+  virtual bool map(std::int32_t pid, std::vector<EntryReport>& entries) = 0;
+  virtual Statistics statistics() = 0;
+  /// The server ends once the last space has gone. Returns how many there are.
+  virtual std::uint32_t drain() = 0;
+};
+
+}  // namespace vm
