@@ -1,0 +1,144 @@
+#include "hal/linux/memfd_backing.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+namespace hal {
+namespace {
+
+/// MFD_EXEC of Linux 6.3, not yet in every libc: mappings of the file may be executable, whatever
+/// vm.memfd_noexec says about files that do not ask.
+constexpr unsigned kMemfdExecutable = 0x10;
+
+constexpr std::uint64_t kMostPages =
+    pages_for_bytes(std::numeric_limits<off_t>::max()) - 1;  // what off_t can address
+
+constexpr std::uint64_t kZeroBytes = 256 * 1024;
+const char kZeroes[kZeroBytes] = {};
+
+[[noreturn]] void fail(int error, const std::string& what) {
+  throw std::system_error(error, std::generic_category(), what);
+}
+
+std::string text(PageRange range) {
+  return std::to_string(range.count()) + " pages at page " + std::to_string(range.first().value());
+}
+
+off_t offset_of(PageIndex page) { return static_cast<off_t>(page.byte_offset()); }
+
+}  // namespace
+
+MemfdBacking::MemfdBacking(const std::string& name, std::uint64_t pages) {
+  const int fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | kMemfdExecutable);
+  if (fd < 0) fail(errno, "memfd_create for " + name);
+  file_ = SharedDescriptor(fd);
+  if (::fchmod(fd, 0600) != 0) fail(errno, "fchmod of the memfd of " + name);
+  open_read_only();
+  resize(pages);
+}
+
+MemfdBacking::MemfdBacking(SharedDescriptor file) : file_(std::move(file)) {
+  struct stat status;
+  if (::fstat(file_.get(), &status) != 0) fail(errno, "fstat of a pager's memory");
+  if (!S_ISREG(status.st_mode)) fail(EINVAL, "use of a pager's memory that is no regular file");
+  pages_ = static_cast<std::uint64_t>(status.st_size) >> kPageShift;
+  open_read_only();
+}
+
+void MemfdBacking::open_read_only() {
+  const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
+  for (SharedDescriptor* descriptor : {&read_only_, &probe_}) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) fail(errno, "open of an object's memory through " + path);
+    *descriptor = SharedDescriptor(fd);
+  }
+}
+
+void MemfdBacking::resize(std::uint64_t pages) {
+  if (pages > kMostPages) fail(EFBIG, "resize of an object to " + std::to_string(pages) + " pages");
+  if (::ftruncate(file_.get(), static_cast<off_t>(bytes_from_pages(pages))) != 0)
+    fail(errno, "resize of an object's memory to " + std::to_string(pages) + " pages");
+  pages_.store(pages, std::memory_order_release);
+}
+
+PageRange MemfdBacking::clip(PageRange range) const {
+  const PageIndex end(std::min(range.end().value(), pages()));
+  return PageRange::between(std::min(range.first(), end), end);
+}
+
+PageRange MemfdBacking::next_run(PageRange within, int begin_whence, int end_whence) const {
+  within = clip(within);
+  const PageRange none(within.end(), 0);
+  if (within.empty()) return none;
+  const off_t begin = ::lseek(probe_.get(), offset_of(within.first()), begin_whence);
+  if (begin < 0) {
+    if (errno == ENXIO) return none;
+    fail(errno, "search in an object's memory, " + text(within));
+  }
+  const PageIndex first(static_cast<std::uint64_t>(begin) >> kPageShift);
+  if (first >= within.end()) return none;
+  const off_t end = ::lseek(probe_.get(), begin, end_whence);
+  if (end < 0) {
+    if (errno == ENXIO) return PageRange::between(first, within.end());
+    fail(errno, "search in an object's memory, " + text(within));
+  }
+  const PageIndex last(pages_for_bytes(static_cast<std::uint64_t>(end)));
+  return PageRange::between(first, std::min(last, within.end()));
+}
+
+PageRange MemfdBacking::next_absent(PageRange within) const {
+  return next_run(within, SEEK_HOLE, SEEK_DATA);
+}
+
+PageRange MemfdBacking::next_resident(PageRange within) const {
+  return next_run(within, SEEK_DATA, SEEK_HOLE);
+}
+
+std::uint64_t MemfdBacking::resident_pages() const {
+  struct stat status;
+  if (::fstat(file_.get(), &status) != 0) fail(errno, "fstat of an object's memory");
+  constexpr std::uint64_t kBlocksPerPage = kPageSize / 512;  // st_blocks counts 512 bytes
+  return static_cast<std::uint64_t>(status.st_blocks) / kBlocksPerPage;
+}
+
+void MemfdBacking::discard(PageRange pages) {
+  pages = clip(pages);
+  if (pages.empty()) return;
+  if (::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_of(pages.first()),
+                  static_cast<off_t>(pages.bytes())) != 0)
+    fail(errno, "drop of " + text(pages) + " of an object's memory");
+}
+
+void MemfdBacking::zero_fill(PageRange pages) {
+  pages = clip(pages);
+  while (!pages.empty()) {
+    const PageRange absent = next_absent(pages);
+    if (absent.empty()) return;
+    std::uint64_t at = absent.byte_offset();
+    const std::uint64_t end = absent.end().byte_offset();
+    while (at < end) {
+      const ssize_t written =
+          ::pwrite(file_.get(), kZeroes, std::min(kZeroBytes, end - at), static_cast<off_t>(at));
+      if (written <= 0) {
+        if (written < 0 && errno == EINTR) continue;
+        fail(written < 0 ? errno : ENOSPC, "fill with zeroes of " + text(absent));
+      }
+      at += static_cast<std::uint64_t>(written);
+    }
+    pages = PageRange::between(absent.end(), pages.end());
+  }
+}
+
+std::shared_ptr<Backing> MemfdFactory::create(const std::string& name, std::uint64_t pages) {
+  return std::make_shared<MemfdBacking>(name, pages);
+}
+
+}  // namespace hal
