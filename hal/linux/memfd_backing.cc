@@ -21,7 +21,7 @@ constexpr unsigned kMemfdExecutable = 0x10;
 constexpr std::uint64_t kMostPages =
     pages_for_bytes(std::numeric_limits<off_t>::max()) - 1;  // what off_t can address
 
-constexpr std::uint64_t kZeroBytes = 256 * 1024;
+constexpr std::uint64_t kZeroBytes = 64 * 1024;
 const char kZeroes[kZeroBytes] = {};
 
 [[noreturn]] void fail(int error, const std::string& what) {
