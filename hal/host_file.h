@@ -25,6 +25,8 @@ struct FileAttributes {
   std::uint64_t bytes = 0;
   std::uint64_t links = 0;
   std::uint64_t raw_device = 0;  ///< st_rdev of a device
+  std::int64_t modified_ns = 0;  ///< st_mtim and st_ctim, in nanoseconds
+  std::int64_t changed_ns = 0;
   bool readable = false;         ///< by the descriptor's open mode
   bool writable = false;
   bool no_execute = false;       ///< the file system is mounted noexec

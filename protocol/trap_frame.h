@@ -1,0 +1,169 @@
+// Trap frames: what the shim inside a program and the server say to each other.
+//
+// The program socket is AF_UNIX, SOCK_SEQPACKET: one message is one frame, whole. Frames are fixed
+// structs in the machine's byte order, like the registers of a system call, so that the shim needs
+// no serialization library, and so that the server can check one with a few comparisons.
+//
+// A session:
+//   1. the server, as soon as it has accepted:   Welcome + the descriptor of /dev/userfaultfd
+//   2. the program, with its arena reserved:      Begin   + userfaultfd, /proc/self/maps, pagemap
+//   3. the server:                                TrapReply (error, or value = space number)
+//   4. then as often as needed:                   TrapRequest (+ a file)  ->  TrapReply (+ a memfd)
+//
+// A reply carries host operations: page-table work that only the program itself can do, in order.
+// Where kReplyAcknowledge is set, the program answers with a TrapRequest of kCallContinue when they
+// are done; where it is not, the call ends with them, and the program sends kCallContinue only if
+// one of them failed. kReplyFinal marks the frame that ends the call.
+//
+// A forked child shares its parent's socket only to hand over one of its own: it sends Adopt (with
+// its end of a new socket pair) over the inherited one, and is answered on the new one.
+//
+// This header is C-compatible in layout and includes nothing of the project.
+#pragma once
+
+#include <stdint.h>
+
+namespace protocol {
+
+inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
+inline constexpr uint32_t kVersion = 1;
+
+/// Whose numbers the arguments of a request are in; also those of its answer.
+enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
+
+enum CallNumber : uint16_t {
+  kCallContinue = 0,  ///< args: 0 index of the host operation that failed or -1, 1 its errno
+  kCallMmap,
+  kCallMunmap,
+  kCallMremap,
+  kCallMprotect,
+  kCallMsync,
+  kCallMadvise,
+  kCallPosixMadvise,
+  kCallMincore,  ///< args[3]: pages already answered
+  kCallMlock,
+  kCallMlock2,
+  kCallMunlock,
+  kCallMlockall,
+  kCallMunlockall,
+  kCallBrk,
+  kCallSbrk,
+  kCallSstk,
+  kCallGetpagesize,
+  kCallMinherit,
+  kCallExit,  ///< the program is about to end by itself: write back what it stored
+  kCallCount
+};
+
+/// Most host operations in one reply, and most bytes of data (mincore's vector).
+inline constexpr uint32_t kMaxHostOps = 16;
+inline constexpr uint32_t kMaxReplyData = 4096;
+
+struct Welcome {
+  uint32_t magic;
+  uint32_t version;
+  uint32_t page_size;
+  int32_t error;  ///< errno: why the server cannot serve, or 0
+};
+
+struct Begin {
+  uint32_t magic;
+  uint32_t version;
+  uint64_t arena_start;  ///< reserved, inaccessible, empty
+  uint64_t arena_bytes;  ///< 0 under a finite RLIMIT_AS: every mapping is made for itself
+  uint64_t nameplate;    ///< one page that a child reads to learn who it is; see Nameplate
+  uint64_t program_headers;  ///< AT_PHDR: tells text and data of the program
+  uint64_t map_minimum;      ///< lowest and highest address that programs may map
+  uint64_t map_maximum;
+};
+/// Descriptors that come with Begin, in this order.
+enum BeginDescriptor { kBeginUserfaultfd, kBeginMaps, kBeginPagemap, kBeginDescriptorCount };
+
+/// What the server writes into the nameplate page of every address space. The page is wiped on
+/// fork, and the server fills the child's anew before the child can have read it.
+struct Nameplate {
+  uint32_t magic;
+  uint32_t reserved;
+  uint64_t space;
+  uint64_t secret[2];
+};
+
+struct TrapRequest {
+  uint32_t magic;
+  uint32_t sequence;
+  uint16_t call;
+  uint16_t abi;
+  uint16_t flags;
+  uint16_t reserved;
+  uint64_t args[6];
+  /// mmap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
+  uint64_t limits[2];
+};
+enum RequestFlag : uint16_t {
+  kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
+};
+
+/// A child's request for a session of its own; comes with the descriptors of AdoptDescriptor.
+struct Adopt {
+  uint32_t magic;
+  uint32_t version;
+  Nameplate who;
+};
+enum AdoptDescriptor { kAdoptSocket, kAdoptMaps, kAdoptPagemap, kAdoptDescriptorCount };
+inline constexpr uint32_t kAdoptMagic = 0x766d6164;  // "vmad"
+
+struct HostOp {
+  enum Kind : uint32_t {
+    kReserve,        ///< map inaccessible private memory there, replacing what was
+    kClaim,          ///< the same, but fail with EEXIST if anything is there
+    kMapBacking,     ///< map the reply's descriptor, inaccessible; a: file offset, b: MapMode
+    kMapDescriptor,  ///< map the program's own descriptor; a: file offset, b: protection, c: number
+    kRegister,       ///< register with the userfaultfd; a: UFFDIO_REGISTER_MODE_*
+    kWriteProtect,   ///< arm write tracking
+    kProtect,        ///< mprotect; a: protection
+    kRelease,        ///< munmap
+    kMove,           ///< mremap to address a, same length
+    kAdvise,         ///< madvise; a: the host's advice
+    kLock,
+    kUnlock,
+    kHostCall,  ///< do the call itself at the host, on this range; its value is the call's
+  };
+  uint32_t kind;
+  uint32_t reserved;
+  uint64_t address;
+  uint64_t bytes;
+  uint64_t a;
+  uint64_t b;
+  uint64_t c;
+};
+enum MapMode : uint64_t { kMapPrivate = 0, kMapShared = 1 };
+
+enum ReplyFlag : uint32_t {
+  kReplyFinal = 1,
+  kReplyAcknowledge = 2,
+  kReplyValueFromHost = 4,  ///< the call's value is that of its kHostCall
+};
+
+struct TrapReplyHeader {
+  uint32_t magic;
+  uint32_t sequence;
+  int32_t error;  ///< in the caller's numbers
+  uint32_t flags;
+  uint64_t value;
+  uint32_t op_count;
+  uint32_t data_bytes;
+};
+
+/// As sent: the header, then `op_count` operations, then `data_bytes` bytes.
+struct TrapReply {
+  TrapReplyHeader header;
+  HostOp ops[kMaxHostOps];
+  uint8_t data[kMaxReplyData];
+};
+
+inline constexpr uint32_t reply_bytes(uint32_t ops, uint32_t data) {
+  return static_cast<uint32_t>(sizeof(TrapReplyHeader)) +
+         ops * static_cast<uint32_t>(sizeof(HostOp)) + data;
+}
+
+}  // namespace protocol

@@ -11,7 +11,8 @@
 // program that maps it. If the pager dies in between, the adapter keeps the Transfer and submits
 // what is still absent to the next pager of the kind, or ends it with an error.
 //
-// The core never waits in submit(), and holds none of its locks when it calls it.
+// The core never waits in submit() and may hold its locks when it calls it, so submit() only queues
+// and never calls back from inside.
 #pragma once
 
 #include <cstdint>

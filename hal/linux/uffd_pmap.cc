@@ -1,0 +1,264 @@
+#include "hal/linux/uffd_pmap.h"
+
+#include <cerrno>
+#include <system_error>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "hal/linux/host_maps.h"
+#include "hal/linux/kernel_interface.h"
+
+namespace hal {
+namespace {
+
+constexpr std::uint64_t kFeatures = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_MISSING_SHMEM |
+                                    UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_ASYNC |
+                                    UFFD_FEATURE_POISON;
+constexpr std::uint64_t kZeroBytes = 512 * kPageSize;
+
+[[noreturn]] void fail_with(const char* what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+// Zeroes to copy from. Never written, so all of it is the kernel's one zero page and stays in cache.
+const void* zeroes() {
+  static const void* const area = [] {
+    void* mapped = mmap(nullptr, kZeroBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) fail_with("mmap of a zero area");
+    return mapped;
+  }();
+  return area;
+}
+
+uffdio_range to_kernel(VirtualRange range) {
+  return {.start = range.start().value(), .len = range.bytes()};
+}
+
+}  // namespace
+
+UffdPmap::UffdPmap(SharedDescriptor userfaultfd, SharedDescriptor maps, SharedDescriptor pagemap)
+    : userfaultfd_(std::move(userfaultfd)),
+      maps_(std::move(maps)),
+      pagemap_(std::move(pagemap)) {}
+
+void UffdPmap::enable() {
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = kFeatures;
+  if (ioctl(userfaultfd_.get(), UFFDIO_API, &api) != 0) {
+    fail_with("UFFDIO_API with fork events, write tracking and poison (Linux 6.8 or later)");
+  }
+}
+
+void UffdPmap::register_missing(VirtualRange range) {
+  uffdio_register request{};
+  request.range = to_kernel(range);
+  request.mode = UFFDIO_REGISTER_MODE_MISSING;
+  if (ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &request) != 0) fail_with("UFFDIO_REGISTER");
+}
+
+bool UffdPmap::enter_page(VirtualAddress page, const void* content) {
+  uffdio_copy copy{};
+  copy.dst = page.value();
+  copy.src = reinterpret_cast<std::uint64_t>(content);
+  copy.len = kPageSize;
+  while (ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) != 0) {
+    if (errno != EAGAIN) return false;
+    copy.copy = 0;
+  }
+  probe_ = page;
+  return true;
+}
+
+void UffdPmap::set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap) {
+  maps_ = std::move(maps);
+  pagemap_ = std::move(pagemap);
+}
+
+bool UffdPmap::read_events(const std::function<void(const Event&)>& sink) {
+  uffd_msg messages[32];
+  iovec vector{.iov_base = messages, .iov_len = sizeof(messages)};
+  // The program holds this open file too and could make it blocking.
+  ssize_t got = preadv2(userfaultfd_.get(), &vector, 1, -1, RWF_NOWAIT);
+  if (got < 0 && (errno == EOPNOTSUPP || errno == ESPIPE || errno == EINVAL)) {
+    got = read(userfaultfd_.get(), messages, sizeof(messages));
+  }
+  if (got < 0) return errno == EAGAIN || errno == EINTR;
+  if (got == 0) return false;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(uffd_msg); ++i) {
+    const uffd_msg& message = messages[i];
+    if (message.event == UFFD_EVENT_PAGEFAULT) {
+      sink(Fault{VirtualAddress(message.arg.pagefault.address).page_floor(),
+                 (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0});
+    } else if (message.event == UFFD_EVENT_FORK) {
+      sink(Forked{static_cast<int>(message.arg.fork.ufd)});
+    }
+  }
+  return true;
+}
+
+Pmap::Entered UffdPmap::enter_zero(VirtualRange range, bool shared) {
+  Entered entered;
+  VirtualAddress at = range.start();
+  std::uint64_t most = kZeroBytes;
+  while (at < range.end()) {
+    const std::uint64_t bytes = std::min(most, range.end() - at);
+    std::int64_t done = 0;
+    int result = 0;
+    if (shared) {
+      uffdio_zeropage zero{};
+      zero.range = {.start = at.value(), .len = bytes};
+      result = ioctl(userfaultfd_.get(), UFFDIO_ZEROPAGE, &zero);
+      done = zero.zeropage;
+    } else {
+      uffdio_copy copy{};
+      copy.dst = at.value();
+      copy.src = reinterpret_cast<std::uint64_t>(zeroes());
+      copy.len = bytes;
+      result = ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy);
+      done = copy.copy;
+    }
+    const int error = result == 0 ? 0 : errno;
+    if (done > 0) {
+      entered.pages += static_cast<std::uint64_t>(done) >> kPageShift;
+      at = at + static_cast<std::uint64_t>(done);
+      if (error == 0) continue;
+    }
+    switch (error) {
+      case EAGAIN:
+        // A fork or unmapping is under way, or the copy was cut short. With pages entered, whoever
+        // waited for the first one goes on already.
+        if (entered.pages == 0) entered.outcome = Outcome::retry;
+        return entered;
+      case EEXIST:
+        // Where the first page was there already, the fault raced with what brought it.
+        if (entered.pages == 0) wake(VirtualRange(at, at + kPageSize));
+        return entered;
+      case ENOENT:
+      case EINVAL:
+        // The range is no longer one mapping of the host's: the program has changed it since. The
+        // page that faulted may still be fine by itself.
+        if (entered.pages != 0) return entered;
+        if (bytes > kPageSize) {
+          most = kPageSize;
+          continue;
+        }
+        entered.outcome = Outcome::retry;
+        return entered;
+      case ESRCH:
+        entered.outcome = Outcome::gone;
+        return entered;
+      default:
+        if (entered.pages == 0) entered.outcome = Outcome::retry;
+        return entered;
+    }
+  }
+  return entered;
+}
+
+void UffdPmap::wake(VirtualRange range) {
+  uffdio_range kernel = to_kernel(range);
+  // The address space may be gone; then nobody waits.
+  (void)ioctl(userfaultfd_.get(), UFFDIO_WAKE, &kernel);
+}
+
+Pmap::Outcome UffdPmap::fail(VirtualRange range) {
+  // One page at a time where pages in between are there already.
+  for (VirtualAddress at = range.start(); at < range.end();) {
+    uffdio_poison poison{};
+    poison.range = {.start = at.value(), .len = range.end() - at};
+    if (ioctl(userfaultfd_.get(), UFFDIO_POISON, &poison) == 0) return Outcome::entered;
+    if (poison.updated > 0) {
+      at = at + static_cast<std::uint64_t>(poison.updated);
+      continue;
+    }
+    switch (errno) {
+      case EEXIST:
+        wake(VirtualRange(at, at + kPageSize));
+        at = at + kPageSize;
+        break;
+      case ESRCH:
+        return Outcome::gone;
+      default:
+        return Outcome::retry;
+    }
+  }
+  return Outcome::entered;
+}
+
+bool UffdPmap::alive() {
+  // Filling a page that is there tells the two apart: EEXIST, or ESRCH once the mm is gone.
+  uffdio_copy copy{};
+  copy.dst = probe_.value();
+  copy.src = reinterpret_cast<std::uint64_t>(zeroes());
+  copy.len = kPageSize;
+  return ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) == 0 || errno != ESRCH;
+}
+
+namespace {
+
+// One PAGEMAP_SCAN over `range`, in as many calls as its answers need. False when it is refused.
+bool scan(int pagemap, VirtualRange range, pm_scan_arg request,
+          const std::function<void(const page_region&)>& sink) {
+  page_region regions[256];
+  request.size = sizeof(request);
+  request.start = range.start().value();
+  request.end = range.end().value();
+  request.vec = reinterpret_cast<std::uint64_t>(regions);
+  request.vec_len = std::size(regions);
+  while (request.start < request.end) {
+    request.walk_end = 0;
+    const int found = ioctl(pagemap, PAGEMAP_SCAN, &request);
+    if (found < 0) {
+      if (errno == EINTR || errno == EAGAIN) continue;
+      return false;
+    }
+    for (int i = 0; i < found; ++i) sink(regions[i]);
+    if (request.walk_end <= request.start) return false;
+    request.start = request.walk_end;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool UffdPmap::collect_written(VirtualRange range,
+                               const std::function<void(VirtualRange)>& sink) {
+  if (!pagemap_) return false;
+  pm_scan_arg request{};
+  request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+  request.category_mask = PAGE_IS_WRITTEN;
+  request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+  request.return_mask = PAGE_IS_WRITTEN;
+  bool any = false;
+  const bool told = scan(pagemap_.get(), range, request, [&](const page_region& region) {
+    any = true;
+    sink(VirtualRange(VirtualAddress(region.start), VirtualAddress(region.end)));
+  });
+  // Of an address space that is gone the kernel tells nothing, and no error either.
+  return told && (any || alive());
+}
+
+bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) {
+  if (!pagemap_) return false;
+  pm_scan_arg request{};
+  request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+  request.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO | PAGE_IS_FILE;
+  return scan(pagemap_.get(), range, request, [&](const page_region& region) {
+    PageRun run;
+    run.range = VirtualRange(VirtualAddress(region.start), VirtualAddress(region.end));
+    run.written = (region.categories & PAGE_IS_WRITTEN) != 0 &&
+                  (region.categories & (PAGE_IS_PFNZERO | PAGE_IS_FILE)) == 0;
+    sink(run);
+  });
+}
+
+std::vector<HostMapping> UffdPmap::host_mappings(VirtualRange within) {
+  if (!maps_) return {};
+  return read_host_mappings(maps_.get(), within);
+}
+
+}  // namespace hal

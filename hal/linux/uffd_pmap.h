@@ -1,0 +1,71 @@
+// UffdPmap: the page tables of a real program, through its userfaultfd and its pagemap.
+//
+// One userfaultfd serves a whole address space. Ranges of private memory, of read-only and private
+// mappings and of shared anonymous memory are registered for missing pages only; shared file
+// mappings that may be written also for write-protection, which the kernel resolves by itself
+// (WP_ASYNC) and PAGEMAP_SCAN reads back. Missing-only keeps the kernel's own fault-around for
+// pages that are resident.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <variant>
+
+#include "hal/host_file.h"
+#include "hal/pmap.h"
+
+namespace hal {
+
+class UffdPmap final : public Pmap {
+ public:
+  /// What a read of the userfaultfd brought.
+  struct Fault {
+    VirtualAddress page;
+    bool write = false;
+  };
+  struct Forked {
+    int userfaultfd = -1;  ///< the child's; the receiver owns it
+  };
+  using Event = std::variant<Fault, Forked>;
+
+  /// `userfaultfd`: of the program's address space, made from /dev/userfaultfd. `maps`, `pagemap`:
+  /// the program's own /proc/self/maps and /proc/self/pagemap; either may be empty for a forked
+  /// child that has not been heard of yet.
+  UffdPmap(SharedDescriptor userfaultfd, SharedDescriptor maps, SharedDescriptor pagemap);
+
+  /// Agrees with the kernel on what the userfaultfd can do. Needed once, not for a forked child's.
+  /// Throws std::system_error: the kernel is too old, or it is no fresh userfaultfd.
+  void enable();
+  /// Registers private memory for missing pages. Throws std::system_error.
+  void register_missing(VirtualRange range);
+  /// Puts one page with this content at an absent place. Returns false when there is one already
+  /// or the address space is gone.
+  bool enter_page(VirtualAddress page, const void* content);
+
+  /// The descriptors of a forked child, once it was heard of.
+  void set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap);
+
+  const SharedDescriptor& userfaultfd() const { return userfaultfd_; }
+
+  /// Reads events without waiting and hands them to `sink`; false when the userfaultfd is of no
+  /// use any more. At most a few dozen a call, so that others get their turn; the descriptor stays
+  /// readable if there are more.
+  bool read_events(const std::function<void(const Event&)>& sink);
+
+  Entered enter_zero(VirtualRange range, bool shared) override;
+  void wake(VirtualRange range) override;
+  Outcome fail(VirtualRange range) override;
+  bool alive() override;
+  bool collect_written(VirtualRange range,
+                       const std::function<void(VirtualRange)>& sink) override;
+  bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
+  std::vector<HostMapping> host_mappings(VirtualRange within) override;
+
+ private:
+  const SharedDescriptor userfaultfd_;
+  SharedDescriptor maps_;     // set before the pmap is shared, or under the session's adoption
+  SharedDescriptor pagemap_;
+  VirtualAddress probe_;      // a registered page that always exists: tells whether the mm does
+};
+
+}  // namespace hal

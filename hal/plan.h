@@ -1,0 +1,90 @@
+// Plan: page-table work that a call asks for, in order.
+//
+// The VM core decides; the pmap carries out. Work on a program's address space that the core can
+// have done right away (enter a page, wake a fault) is a function of Pmap. Work that changes the
+// shape of the address space is written down as Steps first: on Linux only the program itself can
+// do it, so the Plan travels in the reply to the call; hal/sim carries it out on the spot.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <boost/container/small_vector.hpp>
+
+#include "hal/address.h"
+#include "hal/backing.h"
+#include "hal/protection.h"
+
+namespace hal {
+
+/// How the pages of a Backing are shown in a program.
+enum class Sharing {
+  copy_on_write,     ///< stores stay with the program
+  shared_read_only,  ///< the object's pages; never written here
+  shared,            ///< stores go to the object; every page counts as written
+  shared_tracked,    ///< stores go to the object, and collect_written() tells which
+};
+
+/// What a forked child gets of a range.
+enum class Inherit : std::uint8_t { share, copy, none, zero };
+
+struct Step {
+  enum class Kind : std::uint8_t {
+    vacate,       ///< drop what is there; inaccessible, still managed
+    claim,        ///< take over a range outside the arena; fails if something is there
+    replace,      ///< take over a range outside the arena, whatever is there
+    map_backing,  ///< show `backing` from `page` on, inaccessible until `protect`
+    map_device,   ///< show the host device behind the program's own descriptor `descriptor`
+    track,        ///< from now on tell which pages are written (Sharing::shared_tracked)
+    protect,
+    give_back,    ///< leave the range to the host, unmapped
+    move,         ///< move pages and mappings to `target`, same length; inaccessible until
+                  ///< `protect`. What was at `target` goes; the old place is unmapped.
+    discard,      ///< drop private pages; the next touch finds fresh ones
+    lazy_free,    ///< the same, but only when memory runs short
+    lock,
+    unlock,
+    inherit,      ///< what a forked child gets
+    dump,         ///< whether core dumps hold it (`enable`)
+    host_call,    ///< the call itself, by the host, on this range
+  };
+
+  Kind kind = Kind::protect;
+  VirtualRange range;
+  Protection protection;
+  Sharing sharing = Sharing::copy_on_write;
+  Inherit inheritance = Inherit::copy;
+  bool enable = false;
+  PageIndex page;
+  VirtualAddress target;
+  int descriptor = -1;
+  std::shared_ptr<Backing> backing;
+
+  static Step of(Kind kind, VirtualRange range) {
+    Step step;
+    step.kind = kind;
+    step.range = range;
+    return step;
+  }
+};
+
+class Plan {
+ public:
+  using Steps = boost::container::small_vector<Step, 4>;
+
+  Step& add(Step::Kind kind, VirtualRange range) {
+    steps_.push_back(Step::of(kind, range));
+    return steps_.back();
+  }
+  void protect(VirtualRange range, Protection protection) {
+    add(Step::Kind::protect, range).protection = protection;
+  }
+  const Steps& steps() const { return steps_; }
+  bool empty() const { return steps_.empty(); }
+  void clear() { steps_.clear(); }
+
+ private:
+  Steps steps_;
+};
+
+}  // namespace hal

@@ -1,0 +1,91 @@
+// Pmap: the page tables of one address space, as the VM core sees them.
+//
+//   Pmap      what can be done to a program's pages right away
+//   Plan      what has to be done by the program itself, in order (hal/plan.h)
+//   Backing   where an object's resident pages are (hal/backing.h)
+//
+// There are two: hal/linux drives a real program's page tables through userfaultfd and pagemap;
+// hal/sim is a page table in plain memory that tests read and write through. The core cannot tell
+// which one it has.
+//
+// A fault, step by step: a program touches an absent page of a managed range; the pmap's owner
+// reads that and calls VmSpace::fault(); the core answers with enter_zero() for private memory, or,
+// once the object's Backing holds the page, with wake(), upon which the page is found there.
+//
+// Thread safety: every function may be called from any thread at any time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "hal/address.h"
+#include "hal/plan.h"
+#include "hal/protection.h"
+
+namespace hal {
+
+/// What the host maps somewhere by itself: libraries, the stack, what was there before us.
+struct HostMapping {
+  VirtualRange range;
+  Protection protection;
+  bool shared = false;
+  std::uint64_t offset = 0;
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::string path;
+};
+
+/// A run of pages that are alike.
+struct PageRun {
+  VirtualRange range;
+  bool written = false;  ///< stored to since it was entered, as far as the hardware tells
+};
+
+class Pmap {
+ public:
+  enum class Outcome {
+    entered,  ///< done, and whoever waited for it goes on
+    retry,    ///< the address space is changing; the program will fault again
+    gone,     ///< the address space exists no more
+  };
+  struct Entered {
+    Outcome outcome = Outcome::entered;
+    std::uint64_t pages = 0;  ///< entered by this call; pages that were there already do not count
+  };
+
+  virtual ~Pmap() = default;
+  Pmap() = default;
+  Pmap(const Pmap&) = delete;
+  Pmap& operator=(const Pmap&) = delete;
+
+  /// Enters zero pages from the start of `range` (page-aligned, private anonymous memory) up to its
+  /// end or to the first page that is already there, and wakes who waits for them. With `shared`
+  /// the pages may be one common zero page, which suits a fault that only reads.
+  virtual Entered enter_zero(VirtualRange range, bool shared) = 0;
+
+  /// Lets faults in the range be tried again.
+  virtual void wake(VirtualRange range) = 0;
+
+  /// Makes absent pages of the range a bus error for the program.
+  virtual Outcome fail(VirtualRange range) = 0;
+
+  /// Whether the address space still exists.
+  virtual bool alive() = 0;
+
+  /// Tells `sink` every run in `range` (mapped as Sharing::shared_tracked) that was written since
+  /// the last call, and tracks from now on anew. Returns false when that cannot be told (the
+  /// program is gone): then every resident page counts as written.
+  virtual bool collect_written(VirtualRange range,
+                               const std::function<void(VirtualRange)>& sink) = 0;
+
+  /// Tells `sink` every run of pages that the program has mapped now, by address. Returns false
+  /// when that cannot be told.
+  virtual bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) = 0;
+
+  /// What is mapped in `within`, managed or not, by address. Throws std::system_error.
+  virtual std::vector<HostMapping> host_mappings(VirtualRange within) = 0;
+};
+
+}  // namespace hal

@@ -1,0 +1,63 @@
+// Call: one request of a program, from its arrival to its answer.
+//
+// A call checks first and acts second. It ends with exactly one finish(). Where the program itself
+// has work to do before the call can go on, the handler puts that into `plan` and calls run_plan();
+// the continuation is given the first error of the plan. The plan that is there at finish() goes
+// along with the answer: the call is over for the program once it is done.
+//
+// No lock of the core may be held when run_plan() or finish() is called.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "hal/host_file.h"
+#include "hal/plan.h"
+#include "protocol/trap_frame.h"
+#include "vmserver/vm/abi.h"
+#include "vmserver/vm/result.h"
+
+namespace vm {
+
+struct Answer {
+  Error error = Error::none;
+  std::uint64_t value = 0;
+  /// The value is what the host answers to the plan's host_call.
+  bool value_from_host = false;
+  /// What to unmap again when the plan that goes along fails.
+  hal::VirtualRange undo;
+};
+
+class Call {
+ public:
+  using Next = std::function<void(Error)>;
+
+  virtual ~Call() = default;
+
+  std::uint64_t argument(unsigned index) const { return request.args[index]; }
+
+  /// Has the program carry out `plan` (which is empty afterwards) and then calls `next`.
+  virtual void run_plan(Next next) = 0;
+  /// Ends the call.
+  virtual void finish(const Answer& answer) = 0;
+  void finish(Error error, std::uint64_t value = 0) {
+    Answer answer;
+    answer.error = error;
+    answer.value = value;
+    finish(answer);
+  }
+  /// Whether the caller's effective user is root.
+  virtual bool superuser() = 0;
+
+  protocol::TrapRequest request{};
+  const Abi* abi = nullptr;
+  /// What the descriptor argument names; nothing when none came with the request.
+  std::optional<hal::HostFile> file;
+  hal::Plan plan;
+  std::vector<std::uint8_t> data;  ///< goes back with the answer (mincore)
+};
+
+}  // namespace vm

@@ -1,0 +1,117 @@
+#include "vmserver/vm/calls/table.h"
+
+#include <atomic>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <spdlog/spdlog.h>
+
+#include "vmserver/vm/vm_object.h"
+
+namespace vm::calls {
+namespace {
+
+struct TableEntry {
+  const char* name;
+  void (*function)(VmSpace&, Call&);
+};
+
+// In the order of protocol::CallNumber.
+constexpr TableEntry kTable[] = {
+    {nullptr, nullptr},  // kCallContinue belongs to the session
+    {"mmap", mmap},
+    {"munmap", munmap},
+    {"mremap", mremap},
+    {"mprotect", mprotect},
+    {"msync", msync},
+    {"madvise", madvise},
+    {"posix_madvise", posix_madvise},
+    {"mincore", mincore},
+    {"mlock", mlock},
+    {"mlock2", mlock},
+    {"munlock", munlock},
+    {"mlockall", mlockall},
+    {"munlockall", munlockall},
+    {"brk", brk},
+    {"sbrk", sbrk},
+    {"sstk", sstk},
+    {"getpagesize", getpagesize},
+    {"minherit", minherit},
+    {"exit", exit},
+};
+static_assert(std::size(kTable) == protocol::kCallCount);
+
+}  // namespace
+
+const char* name(unsigned number) {
+  return number < std::size(kTable) ? kTable[number].name : nullptr;
+}
+
+void dispatch(VmSpace& space, Call& call) {
+  const unsigned number = call.request.call;
+  if (name(number) == nullptr) {
+    call.finish(Error::no_call);
+    return;
+  }
+  ++space.machine().counters().calls[number];
+  try {
+    kTable[number].function(space, call);
+  } catch (const std::exception& error) {
+    // Only the checks throw (the host would not tell what it maps, or memory is short): nothing
+    // was changed and the call has no answer yet.
+    spdlog::error("{}: {}", name(number), error.what());
+    call.finish(Error::no_memory);
+  }
+}
+
+void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool write,
+                   std::function<void()> next) {
+  std::vector<std::pair<std::shared_ptr<VmObject>, hal::PageRange>> written;
+  {
+    const auto guard = space.lock();
+    space.map().for_each_in(range, [&](MapEntry& entry) {
+      if (!entry.object || !entry.tracked()) return;
+      const hal::VirtualRange part = entry.range.intersect(range);
+      call.plan.protect(part, hal::Protection::none());
+      written.emplace_back(entry.object, entry.pages_of(part));
+    });
+  }
+  if (written.empty()) {
+    next();
+    return;
+  }
+  call.run_plan([written = std::move(written), write, next = std::move(next)](Error) {
+    // If the program could not even make the range inaccessible, the stores it races with are its
+    // own loss; what it wrote until now is not.
+    auto pending = std::make_shared<std::atomic<std::size_t>>(written.size() + 1);
+    auto step = [pending, next](Error) {
+      if (--*pending == 0) next();
+    };
+    for (const auto& [object, pages] : written) {
+      object->collect_written();
+      if (write) {
+        object->write_back(pages, false, step);
+      } else {
+        step(Error::none);
+      }
+    }
+    step(Error::none);
+  });
+}
+
+bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range) {
+  bool other = false;
+  space.map().for_each_in(range, [&](MapEntry& entry) {
+    if (entry.source == Source::host) {
+      call.plan.add(hal::Step::Kind::host_call, entry.range.intersect(range));
+    } else {
+      other = true;
+    }
+  });
+  return other;
+}
+
+}  // namespace vm::calls

@@ -1,0 +1,57 @@
+// The calls that programs make, one function each, and the table that finds them.
+//
+// Every function has the shape of the seed's: decode, check in the seed's order, act, answer. It
+// ends with exactly one Call::finish(), perhaps later and on another thread. A new call is one
+// entry in protocol::CallNumber, one in the table, and one function.
+#pragma once
+
+#include "vmserver/vm/call.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace vm::calls {
+
+/// Counts the request and carries it to its function; Error::no_call for a number that is none.
+void dispatch(VmSpace& space, Call& call);
+
+/// The call's name as programs know it ("mmap"), or nullptr for a number that is none.
+const char* name(unsigned number);
+
+// mapping.cc
+void mmap(VmSpace& space, Call& call);
+void munmap(VmSpace& space, Call& call);
+// remapping.cc
+void mremap(VmSpace& space, Call& call);
+// attributes.cc
+void mprotect(VmSpace& space, Call& call);
+void minherit(VmSpace& space, Call& call);
+void madvise(VmSpace& space, Call& call);
+void posix_madvise(VmSpace& space, Call& call);
+// content.cc
+void msync(VmSpace& space, Call& call);
+void mincore(VmSpace& space, Call& call);
+void exit(VmSpace& space, Call& call);
+// wiring.cc
+void mlock(VmSpace& space, Call& call);
+void munlock(VmSpace& space, Call& call);
+void mlockall(VmSpace& space, Call& call);
+void munlockall(VmSpace& space, Call& call);
+// misc.cc
+void brk(VmSpace& space, Call& call);
+void sbrk(VmSpace& space, Call& call);
+void sstk(VmSpace& space, Call& call);
+void getpagesize(VmSpace& space, Call& call);
+
+// Shared by the calls above.
+
+/// Makes what a program stored through tracked mappings of the range known to their objects, and,
+/// with `write`, gives it to the pager; then calls `next`. The range is inaccessible to the program
+/// from then on, so that no store can slip in behind. Calls `next` at once when nothing there is
+/// tracked.
+void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool write,
+                   std::function<void()> next);
+
+/// Fills in host_call steps for the host-owned parts of the range. Needs the space's lock.
+/// Returns whether there was anything else.
+bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range);
+
+}  // namespace vm::calls

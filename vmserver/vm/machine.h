@@ -1,0 +1,80 @@
+// Machine: what all address spaces of one server share — objects, pagers, counters, limits.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+
+#include "hal/backing.h"
+#include "protocol/trap_frame.h"
+#include "vmserver/vm/object_cache.h"
+#include "vmserver/vm/pager.h"
+#include "vmserver/vm/personality.h"
+
+namespace vm {
+
+/// Counts since the server started; the units are those of Statistics (vm/report.h).
+struct Counters {
+  std::atomic<std::uint64_t> faults{0};
+  std::atomic<std::uint64_t> zero_fills{0};
+  std::atomic<std::uint64_t> pageins{0};
+  std::atomic<std::uint64_t> pageouts{0};
+  std::atomic<std::uint64_t> forks{0};
+  std::atomic<std::uint64_t> failed_faults{0};
+  std::atomic<std::uint64_t> sessions_rejected{0};
+  std::array<std::atomic<std::uint64_t>, protocol::kCallCount> calls{};
+};
+
+struct MachineOptions {
+  const Personality* personality = nullptr;
+  std::uint64_t memory_limit_pages = 0;  ///< 0: none
+  std::uint64_t max_wired_pages = 0;     ///< machine-wide maximum of mlock
+  /// The seed's vm.max_proc_mmap: most entries of one address space; 0: no maximum.
+  std::uint64_t max_entries = 0;
+};
+
+class Machine {
+ public:
+  Machine(const MachineOptions& options, hal::BackingFactory& backings, PagerDirectory& pagers)
+      : options_(options), backings_(backings), pagers_(pagers), objects_(*this) {}
+
+  const MachineOptions& options() const { return options_; }
+  const Personality& personality() const { return *options_.personality; }
+  hal::BackingFactory& backings() { return backings_; }
+  PagerDirectory& pagers() { return pagers_; }
+  ObjectCache& objects() { return objects_; }
+  Counters& counters() { return counters_; }
+
+  std::uint64_t object_count() const { return object_count_; }
+  std::uint64_t wired_pages() const { return wired_pages_; }
+  void add_wired_pages(std::int64_t pages) { wired_pages_ += static_cast<std::uint64_t>(pages); }
+
+  /// Called when the last of the write-backs under way has ended. Any thread.
+  void when_quiet(std::function<void()> callback) { when_quiet_ = std::move(callback); }
+  bool quiet() const { return write_backs_ == 0; }
+
+ private:
+  friend class VmObject;
+  void object_made(VmObject&) { ++object_count_; }
+  void object_gone(VmObject& object) {
+    --object_count_;
+    objects_.forget(object);
+  }
+  void write_back_started() { ++write_backs_; }
+  void write_back_ended() {
+    if (--write_backs_ == 0 && when_quiet_) when_quiet_();
+  }
+
+  const MachineOptions options_;
+  hal::BackingFactory& backings_;
+  PagerDirectory& pagers_;
+  ObjectCache objects_;
+  Counters counters_;
+  std::atomic<std::uint64_t> object_count_{0};
+  std::atomic<std::uint64_t> wired_pages_{0};
+  std::atomic<std::uint64_t> write_backs_{0};
+  std::function<void()> when_quiet_;  // set before the first space exists
+};
+
+}  // namespace vm

@@ -1,0 +1,89 @@
+// MapEntry: one range of an address space that is alike throughout: same source, protection,
+// maximum, inheritance and advice.
+//
+// An entry belongs to one VmMap, and, where it shows pages of an object, also stands in that
+// object's list of mappings, through which the object finds the programs to wake or to ask what
+// they wrote.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <boost/intrusive/list.hpp>
+#include <boost/intrusive/set.hpp>
+
+#include "hal/address.h"
+#include "hal/plan.h"
+#include "hal/protection.h"
+#include "vmserver/vm/call_types.h"
+#include "vmserver/vm/fault_window.h"
+
+namespace vm {
+
+class VmObject;
+class VmSpace;
+
+struct ByAddress;
+struct ByObject;
+
+using MapHook = boost::intrusive::set_base_hook<boost::intrusive::tag<ByAddress>>;
+using ObjectHook = boost::intrusive::list_base_hook<boost::intrusive::tag<ByObject>>;
+
+enum class Source : std::uint8_t {
+  anonymous,  ///< private memory of this program
+  object,     ///< pages of a VmObject
+  device,     ///< memory of a host device, mapped by the program itself
+  host        ///< not managed: what the host has mapped there
+};
+
+struct MapEntry : MapHook, ObjectHook {
+  // Which of these locks protects a field: S the space's, O the object's. A field with both is
+  // written under both and may be read under either.
+  hal::VirtualRange range;                     // S O
+  hal::PageIndex page;                         // S O  the object's page at range.start()
+  VmSpace* space = nullptr;                    // immutable while in a map
+  std::shared_ptr<VmObject> object;            // immutable while in a map
+  Source source = Source::anonymous;           // immutable while in a map
+  hal::Sharing sharing = hal::Sharing::copy_on_write;  // S O
+  hal::Protection protection;                  // S
+  hal::Protection maximum;                     // S
+  hal::Inherit inherit = hal::Inherit::copy;   // S
+  Advice advice = Advice::normal;              // S
+  bool no_sync = false;                        // S
+  bool no_core = false;                        // S
+  bool wired = false;                          // S
+  bool stack = false;                          // S
+  FaultWindow window;                          // S
+  std::string path;                            // S  of host and device entries
+
+  hal::PageIndex page_at(hal::VirtualAddress address) const {
+    return page + ((address - range.start()) >> hal::kPageShift);
+  }
+  /// Where `pages` of the object are seen through this entry; empty when not at all.
+  hal::VirtualRange range_of(hal::PageRange pages) const {
+    const hal::PageRange seen = pages.intersect(hal::PageRange(page, range.pages()));
+    if (seen.empty()) return {};
+    const hal::VirtualAddress start = range.start() + hal::bytes_from_pages(seen.first() - page);
+    return {start, start + seen.bytes()};
+  }
+  hal::PageRange pages_of(hal::VirtualRange part) const {
+    const hal::VirtualRange seen = range.intersect(part);
+    return {page_at(seen.start()), seen.pages()};
+  }
+  bool tracked() const { return sharing == hal::Sharing::shared_tracked; }
+
+  /// Whether the two could be one entry, were they neighbours.
+  bool like(const MapEntry& other) const {
+    return source == other.source && object == other.object && sharing == other.sharing &&
+           protection == other.protection && maximum == other.maximum &&
+           inherit == other.inherit && advice == other.advice && no_sync == other.no_sync &&
+           no_core == other.no_core && wired == other.wired && stack == other.stack;
+  }
+};
+
+struct MapEntryStart {
+  using type = hal::VirtualAddress;
+  type operator()(const MapEntry& entry) const { return entry.range.start(); }
+};
+
+}  // namespace vm

@@ -1,0 +1,187 @@
+#include "vmserver/vm/vm_map.h"
+
+#include "vmserver/vm/vm_object.h"
+
+namespace vm {
+
+using hal::VirtualAddress;
+using hal::VirtualRange;
+
+VmMap::~VmMap() { erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0}))); }
+
+VmMap::iterator VmMap::first_in(VirtualRange range) {
+  iterator it = entries_.upper_bound(range.start());
+  if (it != entries_.begin()) {
+    iterator before = std::prev(it);
+    if (before->range.end() > range.start()) return before;
+  }
+  return it;
+}
+
+MapEntry* VmMap::find(VirtualAddress address) {
+  iterator it = entries_.upper_bound(address);
+  if (it == entries_.begin()) return nullptr;
+  --it;
+  return it->range.contains(address) ? &*it : nullptr;
+}
+
+void VmMap::for_each_in(VirtualRange range, const std::function<void(MapEntry&)>& visit) {
+  for (iterator it = first_in(range); it != entries_.end() && it->range.start() < range.end();
+       ++it) {
+    visit(*it);
+  }
+}
+
+bool VmMap::covers(VirtualRange range) {
+  VirtualAddress reached = range.start();
+  for (iterator it = first_in(range); reached < range.end(); ++it) {
+    if (it == entries_.end() || it->range.start() > reached) return false;
+    reached = it->range.end();
+  }
+  return true;
+}
+
+bool VmMap::is_free(VirtualRange range) {
+  iterator it = first_in(range);
+  return it == entries_.end() || it->range.start() >= range.end();
+}
+
+void VmMap::clip_at(VirtualAddress address) {
+  MapEntry* entry = find(address);
+  if (entry == nullptr || entry->range.start() == address) return;
+  auto upper = std::make_unique<MapEntry>();
+  upper->space = entry->space;
+  upper->object = entry->object;
+  upper->source = entry->source;
+  upper->sharing = entry->sharing;
+  upper->protection = entry->protection;
+  upper->maximum = entry->maximum;
+  upper->inherit = entry->inherit;
+  upper->advice = entry->advice;
+  upper->no_sync = entry->no_sync;
+  upper->no_core = entry->no_core;
+  upper->wired = entry->wired;
+  upper->stack = entry->stack;
+  upper->path = entry->path;
+  upper->range = VirtualRange(address, entry->range.end());
+  upper->page = entry->page_at(address);
+  const VirtualRange lower(entry->range.start(), address);
+  if (entry->object) {
+    entry->object->split_mapping(*entry, lower, *upper);
+  } else {
+    entry->range = lower;
+  }
+  entries_.insert(*upper.release());
+}
+
+void VmMap::clip(VirtualRange range) {
+  if (range.empty()) return;
+  clip_at(range.start());
+  clip_at(range.end());
+}
+
+MapEntry& VmMap::insert(std::unique_ptr<MapEntry> entry) {
+  MapEntry& inserted = *entry.release();
+  entries_.insert(inserted);
+  if (inserted.source != Source::host) managed_bytes_ += inserted.range.bytes();
+  if (inserted.object) inserted.object->add_mapping(inserted);
+  if (inserted.range.start() <= first_free_ && first_free_ < inserted.range.end()) {
+    first_free_ = inserted.range.end();
+  }
+  return inserted;
+}
+
+void VmMap::remove(iterator position) {
+  MapEntry* entry = &*position;
+  entries_.erase(position);
+  if (entry->source != Source::host) managed_bytes_ -= entry->range.bytes();
+  if (placement_.contains(entry->range.start()) && entry->range.start() < first_free_) {
+    first_free_ = entry->range.start();
+  }
+  if (entry->object) entry->object->remove_mapping(*entry);
+  delete entry;
+}
+
+void VmMap::erase(VirtualRange range) {
+  clip(range);
+  iterator it = first_in(range);
+  while (it != entries_.end() && it->range.start() < range.end()) {
+    iterator victim = it++;
+    remove(victim);
+  }
+}
+
+void VmMap::simplify(VirtualRange range) {
+  iterator it = first_in(range);
+  if (it != entries_.begin()) --it;
+  while (it != entries_.end() && it->range.start() <= range.end()) {
+    iterator next = std::next(it);
+    if (next == entries_.end()) break;
+    if (it->source == Source::anonymous && it->range.end() == next->range.start() &&
+        it->like(*next)) {
+      MapEntry* gone = &*next;
+      entries_.erase(next);
+      it->range = VirtualRange(it->range.start(), gone->range.end());
+      delete gone;
+    } else {
+      it = next;
+    }
+  }
+}
+
+void VmMap::set_host(VirtualRange range, const std::vector<hal::HostMapping>& mappings) {
+  for (iterator it = first_in(range); it != entries_.end() && it->range.start() < range.end();) {
+    iterator candidate = it++;
+    if (candidate->source == Source::host) remove(candidate);
+  }
+  for (const hal::HostMapping& mapping : mappings) {
+    if (arena_.overlaps(mapping.range)) continue;
+    // The parts of the mapping that no managed entry covers.
+    VirtualAddress from = mapping.range.start();
+    while (from < mapping.range.end()) {
+      const VirtualRange rest(from, mapping.range.end());
+      iterator it = first_in(rest);
+      if (it != entries_.end() && it->range.contains(from)) {
+        from = it->range.end();
+        continue;
+      }
+      const VirtualAddress to = it == entries_.end()
+                                    ? rest.end()
+                                    : std::min(rest.end(), it->range.start());
+      auto entry = std::make_unique<MapEntry>();
+      entry->source = Source::host;
+      entry->range = VirtualRange(from, to);
+      entry->page = hal::PageIndex((mapping.offset + (from - mapping.range.start())) >>
+                                   hal::kPageShift);
+      entry->protection = mapping.protection;
+      entry->maximum = hal::Protection::all();
+      entry->sharing = mapping.shared ? hal::Sharing::shared : hal::Sharing::copy_on_write;
+      entry->path = mapping.path;
+      insert(std::move(entry));
+      from = to;
+    }
+  }
+}
+
+std::optional<VirtualRange> VmMap::find_space_from(VirtualAddress start, std::uint64_t bytes) {
+  VirtualAddress candidate = start;
+  for (iterator it = first_in(VirtualRange(start, placement_.end()));; ++it) {
+    const VirtualAddress limit =
+        it == entries_.end() ? placement_.end() : std::min(placement_.end(), it->range.start());
+    if (candidate < limit && limit - candidate >= bytes) {
+      return VirtualRange(candidate, candidate + bytes);
+    }
+    if (it == entries_.end() || it->range.start() >= placement_.end()) return std::nullopt;
+    candidate = std::max(candidate, it->range.end());
+  }
+}
+
+std::optional<VirtualRange> VmMap::find_space(std::uint64_t bytes, VirtualAddress hint) {
+  if (bytes == 0 || bytes > placement_.bytes()) return std::nullopt;
+  if (hint > first_free_ && placement_.contains(hint)) {
+    if (auto found = find_space_from(hint, bytes)) return found;
+  }
+  return find_space_from(first_free_, bytes);
+}
+
+}  // namespace vm

@@ -1,0 +1,402 @@
+#include "vmserver/vm/vm_object.h"
+
+#include <atomic>
+#include <cstring>
+
+#include <spdlog/spdlog.h>
+
+#include "vmserver/vm/machine.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace vm {
+
+using hal::PageIndex;
+using hal::PageRange;
+using hal::VirtualRange;
+
+namespace {
+
+PageSet::interval_type interval(PageRange pages) {
+  return PageSet::interval_type::right_open(pages.first().value(), pages.end().value());
+}
+
+PageRange page_range(const PageSet::interval_type& interval) {
+  return PageRange::between(PageIndex(boost::icl::first(interval)),
+                            PageIndex(boost::icl::last(interval) + 1));
+}
+
+}  // namespace
+
+// A run on its way in. Lives in the object's pool between uses, so that a fault allocates nothing
+// once the object has had as many in flight before.
+class VmObject::PageIn final : public Transfer {
+ public:
+  void start(std::shared_ptr<VmObject> object, PageRange run) {
+    object_ = std::move(object);
+    kind = Kind::page_in;
+    pages = run;
+  }
+
+  void done(Error error) override {
+    // The object may go with the last reference to it, and this Transfer with the object's pool.
+    const std::shared_ptr<VmObject> object = std::move(object_);
+    object->page_in_done(*this, error);
+  }
+
+ private:
+  std::shared_ptr<VmObject> object_;
+};
+
+// One write_back(): as many page-outs as there are dirty runs, then perhaps a sync.
+class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
+ public:
+  WriteBack(std::shared_ptr<VmObject> object, bool durable, Done done)
+      : object_(std::move(object)), durable_(durable), done_(std::move(done)) {
+    object_->machine_.write_back_started();
+  }
+  ~WriteBack() { object_->machine_.write_back_ended(); }
+
+  void start(const std::vector<PageRange>& runs) {
+    // One more than there are, so that no early answer ends it before all are submitted.
+    pending_ = runs.size() + 1;
+    for (PageRange run : runs) {
+      auto* part = new Part(shared_from_this());
+      part->kind = Transfer::Kind::page_out;
+      part->pages = run;
+      object_->machine_.counters().pageouts += run.count();
+      object_->pager_->submit(*part);
+    }
+    part_done(Error::none, PageRange());
+  }
+
+ private:
+  class Part final : public Transfer {
+   public:
+    explicit Part(std::shared_ptr<WriteBack> whole) : whole_(std::move(whole)) {}
+    void done(Error error) override {
+      const std::unique_ptr<Part> self(this);
+      whole_->part_done(error, pages);
+    }
+
+   private:
+    std::shared_ptr<WriteBack> whole_;
+  };
+
+  void part_done(Error error, PageRange pages) {
+    if (error != Error::none) {
+      int none = 0;
+      error_.compare_exchange_strong(none, to_errno(error));
+      const std::lock_guard guard(object_->lock_);
+      if (!pages.empty()) object_->dirty_.add(interval(pages));
+    }
+    if (--pending_ != 0) return;
+    if (durable_ && error_ == 0) {
+      durable_ = false;
+      pending_ = 1;
+      auto* part = new Part(shared_from_this());
+      part->kind = Transfer::Kind::sync;
+      object_->pager_->submit(*part);
+      return;
+    }
+    if (done_) done_(error_from_errno(error_));
+  }
+
+  const std::shared_ptr<VmObject> object_;
+  bool durable_;
+  const Done done_;
+  std::atomic<std::size_t> pending_{0};
+  std::atomic<int> error_{0};
+};
+
+VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
+                   std::shared_ptr<hal::Backing> backing, std::uint64_t bytes)
+    : machine_(machine),
+      kind_(kind),
+      file_(std::move(file)),
+      backing_(std::move(backing)),
+      bytes_(bytes) {
+  machine_.object_made(*this);
+}
+
+VmObject::~VmObject() {
+  if (!dirty_.empty()) {
+    spdlog::error("{}: {} written pages are lost: they could not be given to the pager",
+                  describe(), boost::icl::cardinality(dirty_));
+  }
+  machine_.object_gone(*this);
+}
+
+std::string VmObject::describe() const {
+  if (kind_ == Kind::anonymous) return "anonymous object";
+  const hal::FileAttributes& file = file_.attributes;
+  return fmt::format("inode {}:{}/{} ({})", file.device >> 8, file.device & 0xff, file.inode,
+                     file.path);
+}
+
+void VmObject::attach(OpenedObject opened) {
+  pager_ = std::move(opened.object);
+  host_memory_ = opened.host_memory;
+  if (opened.own_memory) backing_ = std::move(opened.own_memory);
+  if (opened.bytes != 0) {
+    bytes_ = opened.bytes;
+    if (backing_) backing_->resize(hal::pages_for_bytes(bytes_));
+  }
+}
+
+std::uint64_t VmObject::bytes() const {
+  const std::lock_guard guard(lock_);
+  return bytes_;
+}
+
+void VmObject::set_size(std::uint64_t bytes) {
+  const std::lock_guard guard(lock_);
+  if (bytes == bytes_) return;
+  const std::uint64_t pages = hal::pages_for_bytes(bytes);
+  if (bytes < bytes_) {
+    dirty_.subtract(PageSet::interval_type::right_open(pages, ~std::uint64_t{0}));
+  } else if (bytes_ % hal::kPageSize != 0) {
+    // The last page was filled with zeroes behind the old end; what is there now is in the file.
+    const PageIndex last(bytes_ >> hal::kPageShift);
+    if (!may_hold_stores() && !in_flight(last)) backing_->discard(PageRange(last, 1));
+  }
+  bytes_ = bytes;
+  backing_->resize(pages);
+  pager_->resize(bytes);
+}
+
+void VmObject::grant(const hal::HostFile& file) {
+  const std::lock_guard guard(lock_);
+  if (file_.attributes.writable || !file.attributes.writable) return;
+  file_.attributes.writable = true;
+  file_.descriptor = file.descriptor;
+  pager_->grant(file.descriptor);
+}
+
+void VmObject::revalidate(const hal::FileAttributes& now) {
+  const std::lock_guard guard(lock_);
+  if (now.modified_ns == file_.attributes.modified_ns &&
+      now.changed_ns == file_.attributes.changed_ns) {
+    return;
+  }
+  // Our own write-back changes the file as well. An object that is being written is kept as it is.
+  if (may_hold_stores() || !flight_.empty()) return;
+  file_.attributes.modified_ns = now.modified_ns;
+  file_.attributes.changed_ns = now.changed_ns;
+  backing_->discard(PageRange(PageIndex(0), backing_->pages()));
+}
+
+void VmObject::add_mapping(MapEntry& entry) {
+  const std::lock_guard guard(lock_);
+  mappings_.push_back(entry);
+}
+
+void VmObject::remove_mapping(MapEntry& entry) {
+  bool last = false;
+  {
+    const std::lock_guard guard(lock_);
+    mappings_.erase(mappings_.iterator_to(entry));
+    last = mappings_.empty() && !dirty_.empty();
+  }
+  if (last) {
+    write_back(all_pages(), false, [self = shared_from_this()](Error error) {
+      if (error != Error::none) {
+        spdlog::error("{}: writing back after the last unmapping: {}", self->describe(),
+                      std::strerror(to_errno(error)));
+      }
+    });
+  }
+}
+
+void VmObject::split_mapping(MapEntry& entry, VirtualRange lower, MapEntry& upper) {
+  const std::lock_guard guard(lock_);
+  entry.range = lower;
+  mappings_.push_back(upper);
+}
+
+void VmObject::set_sharing(MapEntry& entry, hal::Sharing sharing) {
+  const std::lock_guard guard(lock_);
+  entry.sharing = sharing;
+}
+
+bool VmObject::is_mapped() const {
+  const std::lock_guard guard(lock_);
+  return !mappings_.empty();
+}
+
+bool VmObject::in_flight(PageIndex page) const {
+  for (const auto& transfer : flight_) {
+    if (transfer->pages.contains(page)) return true;
+  }
+  return false;
+}
+
+bool VmObject::may_hold_stores() const {
+  if (!dirty_.empty()) return true;
+  for (const MapEntry& mapping : mappings_) {
+    if (mapping.tracked()) return true;
+  }
+  return false;
+}
+
+void VmObject::start_page_in(PageRange run) {
+  std::unique_ptr<PageIn> transfer;
+  if (pool_.empty()) {
+    transfer = std::make_unique<PageIn>();
+  } else {
+    transfer = std::move(pool_.back());
+    pool_.pop_back();
+  }
+  transfer->start(shared_from_this(), run);
+  flight_.push_back(std::move(transfer));
+  pager_->submit(*flight_.back());
+}
+
+VmObject::FaultIn VmObject::fault_in(PageIndex page, std::uint64_t window) {
+  const std::lock_guard guard(lock_);
+  const PageRange all(PageIndex(0), backing_->pages());
+  if (!all.contains(page)) return FaultIn::beyond;
+  if (in_flight(page)) return FaultIn::waiting;
+
+  // What lies just before the page is likely wanted too, as the host's own fault-around has it.
+  const std::uint64_t before =
+      window < FaultWindow::kStart ? 0 : page.value() % FaultWindow::kStart;
+  PageRange rest = PageRange(page - before, before + window).intersect(all);
+  PageRange run = backing_->next_absent(rest);
+  while (!run.empty() && run.end() <= page) {
+    rest = PageRange::between(run.end(), rest.end());
+    run = backing_->next_absent(rest);
+  }
+  if (!run.contains(page)) return FaultIn::resident;
+  for (const auto& transfer : flight_) {
+    if (!transfer->pages.overlaps(run)) continue;
+    run = transfer->pages.first() > page ? PageRange::between(run.first(), transfer->pages.first())
+                                         : PageRange::between(transfer->pages.end(), run.end());
+  }
+  start_page_in(run);
+  return FaultIn::waiting;
+}
+
+void VmObject::prefetch(PageRange pages) {
+  const std::lock_guard guard(lock_);
+  PageRange rest = pages.intersect(PageRange(PageIndex(0), backing_->pages()));
+  while (!rest.empty()) {
+    PageRange run = backing_->next_absent(rest);
+    if (run.empty()) return;
+    for (const auto& transfer : flight_) {
+      if (!transfer->pages.overlaps(run)) continue;
+      run = transfer->pages.contains(run.first())
+                ? PageRange(transfer->pages.end(), 0)
+                : PageRange::between(run.first(), transfer->pages.first());
+    }
+    run = PageRange(run.first(), std::min<std::uint64_t>(run.count(), FaultWindow::kMost));
+    if (!run.empty()) start_page_in(run);
+    rest = PageRange::between(run.end(), rest.end());
+  }
+}
+
+void VmObject::wake(PageRange pages) {
+  for (MapEntry& mapping : mappings_) {
+    const VirtualRange seen = mapping.range_of(pages);
+    if (!seen.empty()) mapping.space->pmap().wake(seen);
+  }
+}
+
+void VmObject::page_in_done(PageIn& transfer, Error error) {
+  const std::lock_guard guard(lock_);
+  const PageRange pages = transfer.pages;
+  for (auto it = flight_.begin(); it != flight_.end(); ++it) {
+    if (it->get() != &transfer) continue;
+    pool_.push_back(std::move(*it));
+    flight_.erase(it);
+    break;
+  }
+  machine_.counters().pageins += pages.count();
+  if (error != Error::none) {
+    // Part of it may have come; what did not is a bus error for whoever touches it.
+    PageRange rest = pages;
+    for (PageRange run = backing_->next_absent(rest); !run.empty();
+         run = backing_->next_absent(rest)) {
+      machine_.counters().failed_faults += 1;
+      machine_.counters().pageins -= run.count();
+      for (MapEntry& mapping : mappings_) {
+        const VirtualRange seen = mapping.range_of(run);
+        if (!seen.empty()) mapping.space->pmap().fail(seen);
+      }
+      rest = PageRange::between(run.end(), rest.end());
+    }
+  }
+  wake(pages);
+}
+
+void VmObject::collect_written() {
+  const std::lock_guard guard(lock_);
+  for (MapEntry& mapping : mappings_) {
+    if (!mapping.tracked()) continue;
+    const bool told = mapping.space->pmap().collect_written(
+        mapping.range, [&](VirtualRange written) {
+          dirty_.add(interval(mapping.pages_of(written)));
+        });
+    if (told) continue;
+    const PageRange pages = mapping.pages_of(mapping.range);
+    PageRange rest = pages;
+    for (PageRange run = backing_->next_resident(rest); !run.empty();
+         run = backing_->next_resident(rest)) {
+      dirty_.add(interval(run));
+      rest = PageRange::between(run.end(), rest.end());
+    }
+  }
+}
+
+void VmObject::presume_written(PageRange pages) {
+  const std::lock_guard guard(lock_);
+  PageRange rest = pages;
+  for (PageRange run = backing_->next_resident(rest); !run.empty();
+       run = backing_->next_resident(rest)) {
+    dirty_.add(interval(run));
+    rest = PageRange::between(run.end(), rest.end());
+  }
+}
+
+void VmObject::write_back(PageRange pages, bool durable, Done done) {
+  std::vector<PageRange> runs;
+  if (kind_ != Kind::anonymous && pager_ != nullptr) {
+    const std::lock_guard guard(lock_);
+    PageSet taken = dirty_ & interval(pages.intersect(
+                                 PageRange(PageIndex(0), hal::pages_for_bytes(bytes_))));
+    for (const auto& part : taken) runs.push_back(page_range(part));
+    dirty_.subtract(interval(pages));
+  } else {
+    durable = false;
+  }
+  if (runs.empty() && !durable) {
+    if (done) done(Error::none);
+    return;
+  }
+  std::make_shared<WriteBack>(shared_from_this(), durable, std::move(done))->start(runs);
+}
+
+bool VmObject::dirty() const {
+  const std::lock_guard guard(lock_);
+  return !dirty_.empty();
+}
+
+PageRange VmObject::all_pages() const {
+  return PageRange(PageIndex(0), backing_ ? backing_->pages() : 0);
+}
+
+void VmObject::resident(PageRange pages, const std::function<void(PageRange)>& sink) const {
+  if (!backing_) return;
+  PageRange rest = pages.intersect(all_pages());
+  for (PageRange run = backing_->next_resident(rest); !run.empty();
+       run = backing_->next_resident(rest)) {
+    sink(run);
+    rest = PageRange::between(run.end(), rest.end());
+  }
+}
+
+bool VmObject::is_written(PageIndex page) const {
+  const std::lock_guard guard(lock_);
+  return boost::icl::contains(dirty_, page.value());
+}
+
+}  // namespace vm

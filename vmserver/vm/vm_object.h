@@ -1,0 +1,142 @@
+// VmObject: what a range of an address space is backed by, when that is more than one program's
+// private memory: a file, memory shared between programs, a device.
+//
+//   Backing      where the resident pages are; the truth about which are (hal/backing.h)
+//   PagedObject  the object at its pager
+//   mappings     every MapEntry that shows pages of it
+//   dirty set    pages known to be written and not yet given to the pager
+//
+// A fault, step by step. VmSpace::fault() finds the entry and calls fault_in(). If the page is
+// resident, the program is woken. If it is on its way in, there is nothing to do: its arrival wakes
+// everybody who maps it. Otherwise the run of absent pages around it becomes a Transfer, is marked
+// as in flight and goes to the pager. Transfer::done() then unmarks the run and wakes every mapping
+// of it, under the lock, so that a fault either sees the page resident or is woken later.
+//
+// The last mapping gone, an object's dirty pages go to the pager, and with that the object goes,
+// unless somebody maps it again before: the ObjectCache finds it for as long as it lives.
+//
+// Locks: lock_ comes after any space's lock. No callback is called with it held.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <boost/icl/interval_set.hpp>
+#include <boost/intrusive/list.hpp>
+
+#include "hal/address.h"
+#include "hal/backing.h"
+#include "hal/host_file.h"
+#include "vmserver/vm/map_entry.h"
+#include "vmserver/vm/pager.h"
+#include "vmserver/vm/result.h"
+
+namespace vm {
+
+class Machine;
+
+/// Page numbers of one object.
+using PageSet = boost::icl::interval_set<std::uint64_t>;
+
+class VmObject : public std::enable_shared_from_this<VmObject> {
+ public:
+  enum class Kind { anonymous, file, device };
+  enum class FaultIn {
+    resident,  ///< the page is there
+    waiting,   ///< it is on its way; every mapping is woken when it arrives
+    beyond     ///< the object has no such page
+  };
+  using Done = std::function<void(Error)>;
+
+  VmObject(Machine& machine, Kind kind, hal::HostFile file, std::shared_ptr<hal::Backing> backing,
+           std::uint64_t bytes);
+  ~VmObject();
+  VmObject(const VmObject&) = delete;
+  VmObject& operator=(const VmObject&) = delete;
+
+  Kind kind() const { return kind_; }
+  const hal::FileAttributes& attributes() const { return file_.attributes; }
+  const hal::HostFile& file() const { return file_; }
+  /// For messages: "inode 8:1/1234 (/path)" or "anonymous object".
+  std::string describe() const;
+  const std::shared_ptr<hal::Backing>& backing() const { return backing_; }
+  /// The memory is the host device's: programs map their own descriptor, nothing is paged.
+  bool host_memory() const { return host_memory_; }
+
+  /// The pager's side, once it took the object; called once, before the object is mapped.
+  void attach(OpenedObject opened);
+
+  std::uint64_t bytes() const;
+  /// Follows the file's size.
+  void set_size(std::uint64_t bytes);
+  /// A later mapping came with a descriptor that may write.
+  void grant(const hal::HostFile& file);
+  /// Drops what is resident if the file changed since it was read and nobody maps it for writing.
+  void revalidate(const hal::FileAttributes& now);
+
+  // Mappings; the caller holds the entry's space lock.
+  void add_mapping(MapEntry& entry);
+  void remove_mapping(MapEntry& entry);
+  /// Cuts `entry` down to `lower` and adds `upper` for the rest.
+  void split_mapping(MapEntry& entry, hal::VirtualRange lower, MapEntry& upper);
+  void set_sharing(MapEntry& entry, hal::Sharing sharing);
+  bool is_mapped() const;
+
+  /// Sees to it that `page` becomes resident, and with it up to `window` pages around it.
+  FaultIn fault_in(hal::PageIndex page, std::uint64_t window);
+  /// Starts to bring in what is absent of `pages`; for madvise(WILLNEED).
+  void prefetch(hal::PageRange pages);
+
+  /// Asks every program that maps it what it wrote, and remembers it.
+  void collect_written();
+  /// Every resident page of these counts as written: a program that could have is gone.
+  void presume_written(hal::PageRange pages);
+  /// Gives the dirty pages among `pages` to the pager; with `durable` also has it sync them. Calls
+  /// `done` with the first error; pages that failed are dirty again.
+  void write_back(hal::PageRange pages, bool durable, Done done);
+  bool dirty() const;
+  /// From the first page to the last.
+  hal::PageRange all_pages() const;
+
+  std::uint64_t resident_pages() const { return backing_ ? backing_->resident_pages() : 0; }
+  /// Tells `sink` the resident pages among `pages`; for mincore.
+  void resident(hal::PageRange pages, const std::function<void(hal::PageRange)>& sink) const;
+  bool is_written(hal::PageIndex page) const;
+
+ private:
+  class PageIn;
+  class WriteBack;
+  friend class PageIn;
+  friend class WriteBack;
+
+  using Mappings =
+      boost::intrusive::list<MapEntry, boost::intrusive::base_hook<ObjectHook>>;
+
+  // All of these need lock_.
+  bool in_flight(hal::PageIndex page) const;
+  /// Whether the Backing may hold what the file does not.
+  bool may_hold_stores() const;
+  void start_page_in(hal::PageRange run);
+  void wake(hal::PageRange pages);
+  void page_in_done(PageIn& transfer, Error error);
+
+  Machine& machine_;
+  const Kind kind_;
+  hal::HostFile file_;                      // attributes: immutable identity; size under lock_
+  std::shared_ptr<hal::Backing> backing_;   // set before the object is mapped
+  std::unique_ptr<PagedObject> pager_;      // set before the object is mapped
+  bool host_memory_ = false;                // set before the object is mapped
+
+  mutable std::mutex lock_;
+  Mappings mappings_;                       // lock_
+  std::vector<std::unique_ptr<PageIn>> flight_;  // lock_; page-ins the pager has
+  std::vector<std::unique_ptr<PageIn>> pool_;    // lock_; spare ones
+  PageSet dirty_;                           // lock_
+  std::uint64_t bytes_;                     // lock_
+};
+
+}  // namespace vm

@@ -1,0 +1,286 @@
+#include "vmserver/vm/vm_space.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include <spdlog/spdlog.h>
+
+#include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/vm_object.h"
+
+namespace vm {
+
+using hal::Inherit;
+using hal::Pmap;
+using hal::Step;
+using hal::VirtualAddress;
+using hal::VirtualRange;
+
+namespace {
+
+// How long a program may go on touching a page of no entry before it gets a bus error. Such a touch
+// is a race with the program's own munmap: the map has let go of the range, the program has not
+// carried that out yet.
+constexpr std::chrono::seconds kNowhereGrace{1};
+
+VirtualRange hull(VirtualRange a, VirtualRange b) {
+  if (a.empty()) return b;
+  if (b.empty()) return a;
+  return {std::min(a.start(), b.start()), std::max(a.end(), b.end())};
+}
+
+VirtualRange page_at(VirtualAddress page) { return {page, page + hal::kPageSize}; }
+
+}  // namespace
+
+VmSpace::VmSpace(Machine& machine, std::unique_ptr<Pmap> pmap, const SpaceLayout& layout)
+    : machine_(machine),
+      pmap_(std::move(pmap)),
+      layout_(layout),
+      map_(layout.bounds, layout.arena, layout.placement) {}
+
+VmSpace::~VmSpace() { close(); }
+
+void VmSpace::handle(Call& call) {
+  {
+    const std::lock_guard guard(lock_);
+    changing_ = VirtualRange();
+  }
+  calls::dispatch(*this, call);
+}
+
+void VmSpace::undo(Call& call, VirtualRange range, Error error) {
+  {
+    const std::lock_guard guard(lock_);
+    if (!range.empty()) remove(range, call.plan);
+  }
+  call.finish(error);
+}
+
+void VmSpace::fault(VirtualAddress page, bool write) {
+  ++faults_;
+  ++machine_.counters().faults;
+  const std::lock_guard guard(lock_);
+  MapEntry* entry = map_.find(page);
+  if (entry == nullptr || entry->source == Source::host || entry->source == Source::device) {
+    fault_nowhere(page);
+    return;
+  }
+  const std::uint64_t number = page.value() >> hal::kPageShift;
+  const std::uint64_t window = entry->window.grow(number, entry->advice);
+
+  if (entry->source == Source::anonymous) {
+    const VirtualRange wanted =
+        VirtualRange(page, page + hal::bytes_from_pages(window)).intersect(entry->range);
+    const Pmap::Entered entered = pmap_->enter_zero(wanted, !write);
+    machine_.counters().zero_fills += entered.pages;
+    if (entered.pages != 0) entry->window.ended_at(number + entered.pages);
+    if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
+    return;
+  }
+
+  switch (entry->object->fault_in(entry->page_at(page), window)) {
+    case VmObject::FaultIn::waiting:
+      break;
+    case VmObject::FaultIn::resident:
+    case VmObject::FaultIn::beyond:  // the host has a bus error for it when it looks again
+      pmap_->wake(page_at(page));
+      break;
+  }
+}
+
+void VmSpace::fault_nowhere(VirtualAddress page) {
+  const auto now = std::chrono::steady_clock::now();
+  if (page != lost_page_) {
+    lost_page_ = page;
+    lost_since_ = now;
+  }
+  if (closed_ || now - lost_since_ < kNowhereGrace) {
+    pmap_->wake(page_at(page));
+    return;
+  }
+  spdlog::error("fault at {:#x}: nothing is mapped there, bus error", page.value());
+  ++machine_.counters().failed_faults;
+  pmap_->fail(page_at(page));
+  pmap_->wake(page_at(page));
+}
+
+std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
+  auto child = std::make_unique<VmSpace>(machine_, std::move(pmap), layout_);
+  ++machine_.counters().forks;
+  const std::lock_guard guard(lock_);
+  const std::lock_guard child_guard(child->lock_);
+  child->stale_ = changing_;
+  for (const MapEntry& entry : map_) {
+    if (entry.source == Source::host) continue;
+    if (entry.inherit == Inherit::none) {
+      child->unsettled_.push_back(entry.range);
+      continue;
+    }
+    auto copy = std::make_unique<MapEntry>();
+    copy->range = entry.range;
+    copy->page = entry.page;
+    copy->space = child.get();
+    copy->object = entry.object;
+    copy->source = entry.source;
+    copy->sharing = entry.sharing;
+    copy->protection = entry.protection;
+    copy->maximum = entry.maximum;
+    copy->inherit = entry.inherit;
+    copy->advice = entry.advice;
+    copy->no_sync = entry.no_sync;
+    copy->no_core = entry.no_core;
+    copy->stack = entry.stack;
+    copy->path = entry.path;
+    child->map_.insert(std::move(copy));
+  }
+  return child;
+}
+
+void VmSpace::settle(hal::Plan& plan) {
+  const std::lock_guard guard(lock_);
+  for (VirtualRange range : unsettled_) {
+    const VirtualRange hole = range.intersect(layout_.arena);
+    if (!hole.empty()) plan.add(Step::Kind::claim, hole);
+  }
+  unsettled_.clear();
+  // What a call of another thread was taking away while the parent forked may or may not be gone.
+  VirtualAddress from = stale_.intersect(layout_.arena).start();
+  const VirtualAddress end = stale_.intersect(layout_.arena).end();
+  while (from < end) {
+    auto it = map_.first_in(VirtualRange(from, end));
+    const VirtualAddress stop = it == map_.end() ? end : std::min(end, it->range.start());
+    if (from < stop) plan.add(Step::Kind::vacate, VirtualRange(from, stop));
+    if (it == map_.end()) break;
+    from = std::max(stop, it->range.end());
+  }
+  stale_ = VirtualRange();
+}
+
+void VmSpace::close() {
+  const std::lock_guard guard(lock_);
+  if (closed_) return;
+  closed_ = true;
+  for (MapEntry& entry : map_) {
+    if (entry.object && entry.tracked()) {
+      entry.object->presume_written(entry.pages_of(entry.range));
+    }
+  }
+  map_.erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0})));
+  machine_.add_wired_pages(-static_cast<std::int64_t>(wired_pages_));
+  wired_pages_ = 0;
+}
+
+void VmSpace::set_wired(VirtualRange range, bool wired) {
+  map_.clip(range);
+  map_.for_each_in(range, [&](MapEntry& entry) {
+    if (entry.wired == wired) return;
+    entry.wired = wired;
+    const std::int64_t pages = static_cast<std::int64_t>(entry.range.pages());
+    wired_pages_ += static_cast<std::uint64_t>(wired ? pages : -pages);
+    machine_.add_wired_pages(wired ? pages : -pages);
+  });
+}
+
+void VmSpace::refresh_host(VirtualRange range) {
+  if (layout_.arena.contains(range) || range.empty()) return;
+  map_.set_host(range, pmap_->host_mappings(range));
+}
+
+bool VmSpace::may_map(VirtualRange range) const {
+  return layout_.bounds.contains(range) && !range.overlaps(layout_.nameplate);
+}
+
+void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
+  map_.clip(range);
+  set_wired(range, false);
+  // Neighbouring room of the same kind becomes one step.
+  VirtualRange run;
+  const auto flush = [&] {
+    if (run.empty()) return;
+    const VirtualRange inside = run.intersect(layout_.arena);
+    if (inside.empty()) {
+      plan.add(Step::Kind::give_back, run);
+    } else {
+      plan.add(Step::Kind::vacate, inside);
+      if (run.start() < inside.start()) {
+        plan.add(Step::Kind::give_back, VirtualRange(run.start(), inside.start()));
+      }
+      if (inside.end() < run.end()) {
+        plan.add(Step::Kind::give_back, VirtualRange(inside.end(), run.end()));
+      }
+    }
+    run = VirtualRange();
+  };
+  map_.for_each_in(range, [&](MapEntry& entry) {
+    if (!run.empty() && run.end() != entry.range.start()) flush();
+    run = hull(run, entry.range);
+  });
+  flush();
+  changing_ = hull(changing_, range);
+  map_.erase(range);
+}
+
+void VmSpace::report(SpaceReport& report) {
+  const std::lock_guard guard(lock_);
+  report.faults = faults_;
+  report.personality = machine_.personality().name;
+  report.bytes = map_.managed_bytes();
+  report.entries = 0;
+  report.resident_pages = 0;
+  for (MapEntry& entry : map_) {
+    if (entry.source == Source::host) continue;
+    ++report.entries;
+    pmap_->mapped_pages(entry.range,
+                        [&](hal::PageRun run) { report.resident_pages += run.range.pages(); });
+  }
+}
+
+std::vector<EntryReport> VmSpace::entries() {
+  std::vector<EntryReport> result;
+  const std::lock_guard guard(lock_);
+  try {
+    refresh_host(layout_.bounds);
+  } catch (const std::system_error& error) {
+    spdlog::debug("host mappings for a report: {}", error.what());
+  }
+  for (MapEntry& entry : map_) {
+    EntryReport report;
+    report.range = entry.range;
+    report.protection = entry.protection;
+    report.maximum = entry.maximum;
+    report.offset = entry.page.byte_offset();
+    report.path = entry.path;
+    switch (entry.source) {
+      case Source::anonymous:
+        report.type = "anonymous";
+        break;
+      case Source::host:
+        report.type = "host";
+        break;
+      case Source::device:
+        report.type = "device";
+        break;
+      case Source::object:
+        report.type = entry.object->kind() == VmObject::Kind::anonymous ? "shared"
+                      : entry.object->kind() == VmObject::Kind::file    ? "file"
+                                                                        : "device";
+        report.path = entry.object->attributes().path;
+        break;
+    }
+    const bool shared = entry.sharing != hal::Sharing::copy_on_write;
+    report.flags.emplace_back(shared ? "shared" : "cow");
+    if (entry.no_sync) report.flags.emplace_back("nosync");
+    if (entry.no_core) report.flags.emplace_back("nocore");
+    if (entry.wired) report.flags.emplace_back("wired");
+    if (entry.stack) report.flags.emplace_back("stack");
+    if (entry.inherit == Inherit::none) report.flags.emplace_back("inherit-none");
+    if (entry.inherit == Inherit::zero) report.flags.emplace_back("inherit-zero");
+    pmap_->mapped_pages(entry.range,
+                        [&](hal::PageRun run) { report.resident_pages += run.range.pages(); });
+    result.push_back(std::move(report));
+  }
+  return result;
+}
+
+}  // namespace vm

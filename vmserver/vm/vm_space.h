@@ -1,0 +1,110 @@
+// VmSpace: one served program's address space — its map, its page tables, its calls and faults.
+//
+// Life: made when a program's session begins or when a served program forks; closed when the
+// program has ended, executed something else, or lost its session. After close() it has no entries
+// and answers nothing; whoever still holds it may drop it at leisure.
+//
+// Locks: lock_ protects the map and everything marked S in MapEntry. It comes first of the core's
+// locks: space, then ObjectCache, then object. Two spaces are locked together only by fork(),
+// parent first. It is never held while the program or a pager is waited for.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "hal/pmap.h"
+#include "vmserver/vm/call.h"
+#include "vmserver/vm/machine.h"
+#include "vmserver/vm/report.h"
+#include "vmserver/vm/vm_map.h"
+
+namespace vm {
+
+struct SpaceLayout {
+  hal::VirtualRange bounds;     ///< what a program may map
+  hal::VirtualRange arena;      ///< reserved for the server; may be empty
+  hal::VirtualRange placement;  ///< where the server looks for room
+  hal::VirtualRange nameplate;  ///< the server's own page in there
+  hal::VirtualAddress text;     ///< start of the program's text and data, for mmap's hints
+  hal::VirtualAddress data;
+};
+
+class VmSpace {
+ public:
+  VmSpace(Machine& machine, std::unique_ptr<hal::Pmap> pmap, const SpaceLayout& layout);
+  ~VmSpace();
+  VmSpace(const VmSpace&) = delete;
+  VmSpace& operator=(const VmSpace&) = delete;
+
+  Machine& machine() { return machine_; }
+  hal::Pmap& pmap() { return *pmap_; }
+  const SpaceLayout& layout() const { return layout_; }
+
+  /// Carries a request to the function that answers it (vm/calls/table.h).
+  void handle(Call& call);
+  /// A plan that went along with an answer failed with `error`: takes back what the call did. Ends
+  /// the call.
+  void undo(Call& call, hal::VirtualRange range, Error error);
+
+  /// A program touched an absent page of a managed range. `page` is page-aligned.
+  void fault(hal::VirtualAddress page, bool write);
+
+  /// The address space of a child that was forked just now. `pmap` is the child's.
+  std::unique_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
+  /// What the child itself has to set right before it can be served: ranges whose inheritance left
+  /// holes. Goes with the first answer to it.
+  void settle(hal::Plan& plan);
+
+  /// The program is gone.
+  void close();
+
+  // Figures; any thread.
+  std::uint64_t fault_count() const { return faults_; }
+  void report(SpaceReport& report);
+  std::vector<EntryReport> entries();
+
+  // For the calls (vm/calls), which hold lock() while they use the rest.
+  std::unique_lock<std::mutex> lock() { return std::unique_lock(lock_); }
+  VmMap& map() { return map_; }
+  bool wire_future() const { return wire_future_; }
+  void set_wire_future(bool on) { wire_future_ = on; }
+  void set_spared(bool on) { spared_ = on; }
+  std::uint64_t wired_pages() const { return wired_pages_; }
+  /// Marks the entries of a range wired or not and keeps count; cuts them at its ends.
+  void set_wired(hal::VirtualRange range, bool wired);
+  /// Takes the picture of the host's mappings in the range anew. Nothing to do inside the arena.
+  void refresh_host(hal::VirtualRange range);
+  /// Whether a managed mapping could be there: inside the bounds and clear of the nameplate.
+  bool may_map(hal::VirtualRange range) const;
+  /// Removes all entries of the range from the map and adds what the program has to do to `plan`:
+  /// room in the arena becomes empty, other room goes back to the host.
+  void remove(hal::VirtualRange range, hal::Plan& plan);
+
+ private:
+  void fault_nowhere(hal::VirtualAddress page);
+
+  Machine& machine_;
+  const std::unique_ptr<hal::Pmap> pmap_;
+  const SpaceLayout layout_;
+
+  std::mutex lock_;
+  VmMap map_;                                   // lock_
+  bool closed_ = false;                         // lock_
+  bool wire_future_ = false;                    // lock_
+  bool spared_ = false;                         // lock_  MADV_PROTECT
+  std::uint64_t wired_pages_ = 0;               // lock_
+  std::vector<hal::VirtualRange> unsettled_;    // lock_  holes that inheritance left
+  hal::VirtualRange stale_;                     // lock_  what a call of the parent was changing
+  hal::VirtualRange changing_;                  // lock_  what the last plan changes
+  hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()
+  std::chrono::steady_clock::time_point lost_since_;  // lock_
+  std::atomic<std::uint64_t> faults_{0};
+
+};
+
+}  // namespace vm
