@@ -1,0 +1,417 @@
+#include "vmserver/rpc/remote_object.h"
+
+#include <fcntl.h>
+
+#include <exception>
+#include <utility>
+
+#include "hal/linux/memfd_backing.h"
+#include "protocol/descriptor.h"
+#include "vmserver/rpc/peer_log.h"
+
+namespace server {
+
+using hal::PageRange;
+using vm::Error;
+using vm::Transfer;
+
+/// What ends when a pager goes. Its tasks end with it, so it is never destroyed from one of them:
+/// the hub detaches objects from tasks of its own.
+struct RemoteObject::Attachment {
+  Attachment(kj::Own<RegisteredPager> pager, kj::TaskSet::ErrorHandler& errors)
+      : pager(kj::mv(pager)), tasks(errors) {}
+
+  kj::Own<RegisteredPager> pager;
+  protocol::PagedObject::Client remote = nullptr;
+  bool open_answered = false;
+  Error open_error = Error::none;
+  kj::ForkedPromise<void> opened = nullptr;  ///< never fails
+  kj::TaskSet tasks;
+};
+
+namespace {
+
+bool may_write(const hal::SharedDescriptor& descriptor) {
+  const int flags = descriptor ? ::fcntl(descriptor.get(), F_GETFL) : -1;
+  return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+}  // namespace
+
+Error error_of(protocol::Status::Reader status) {
+  constexpr int kLargestErrno = 4095;
+  const int error = status.getError();
+  if (error == 0) return Error::none;
+  return error > 0 && error <= kLargestErrno ? vm::error_from_errno(error) : Error::io;
+}
+
+RemoteObject::RemoteObject(Description description, RemoteObjectOwner& owner)
+    : description_(std::move(description)), owner_(owner) {}
+
+RemoteObject::~RemoteObject() = default;
+
+bool RemoteObject::served_by(const RegisteredPager& pager) const {
+  return attachment_ && attachment_->pager.get() == &pager;
+}
+
+// ---- the open ----
+
+void RemoteObject::attach(kj::Own<RegisteredPager> pager) {
+  kj::TaskSet::ErrorHandler& errors = *this;
+  attachment_ = std::make_unique<Attachment>(kj::mv(pager), errors);
+  attachment_->opened = send_open()
+                            .catch_([this](kj::Exception&& exception) -> kj::Promise<void> {
+                              if (exception.getType() == kj::Exception::Type::DISCONNECTED) {
+                                pager_failed(exception.getDescription().cStr());
+                                return kj::NEVER_DONE;
+                              }
+                              owner_.complain(attachment_->pager->title() + ": open failed: " +
+                                              printable(exception.getDescription().cStr()));
+                              open_ended(Error::io, {});
+                              return kj::READY_NOW;
+                            })
+                            .fork();
+  attachment_->tasks.add(attachment_->opened.addBranch());
+  for (auto job = jobs_.begin(); job != jobs_.end();) start(job++);
+}
+
+kj::Promise<void> RemoteObject::send_open() {
+  const hal::FileAttributes& file = description_.attributes;
+  auto request = attachment_->pager->client.openRequest();
+  auto attributes = request.initAttributes();
+  attributes.setDevice(file.device);
+  attributes.setInode(file.inode);
+  attributes.setBytes(description_.bytes);
+  attributes.setRawDevice(file.raw_device);
+  attributes.setWritable(may_write(description_.content));
+  attributes.setPath(file.path.c_str());
+  if (description_.content)
+    request.setContent(kj::heap<protocol::DescriptorServer>(
+        description_.content.get(), std::make_shared<hal::SharedDescriptor>(description_.content)));
+  if (description_.backing && description_.backing->descriptor() >= 0)
+    request.setMemory(kj::heap<protocol::DescriptorServer>(description_.backing->descriptor(),
+                                                           description_.backing));
+  auto promise = request.send();
+  attachment_->remote = promise.getObject();
+  return promise.then([this](capnp::Response<protocol::Pager::OpenResults>&& response) {
+    return open_answered(kj::mv(response));
+  });
+}
+
+kj::Promise<void> RemoteObject::open_answered(
+    capnp::Response<protocol::Pager::OpenResults>&& response) {
+  const std::string title = attachment_->pager->title();
+  const auto status = response.getStatus();
+  if (const Error error = error_of(status); error != Error::none) {
+    owner_.complain(title + ": " + printable(status.getWhat().cStr()));
+    open_ended(error, {});
+    return kj::READY_NOW;
+  }
+  if (!response.hasObject()) {
+    owner_.complain(title + ": opened " + description_.attributes.path + " without an object");
+    open_ended(Error::no_device, {});
+    return kj::READY_NOW;
+  }
+  if (kind() == vm::PagerKind::device && opening()) {
+    auto layout = layout_answered(response.getLayout());
+    return layout.attach(kj::mv(response));
+  }
+  if (!response.getLayout().isPaged()) {
+    owner_.complain(title + ": memory of its own for an object that has pages already");
+    open_ended(Error::no_device, {});
+  } else {
+    open_ended(Error::none, {});
+  }
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> RemoteObject::layout_answered(protocol::Layout::Reader layout) {
+  constexpr std::uint64_t kLargestDevice = std::uint64_t{1} << 62;
+  const std::uint64_t bytes = layout.getBytes();
+  if (bytes > kLargestDevice) {
+    owner_.complain(attachment_->pager->title() + ": a device of " + std::to_string(bytes) +
+                    " bytes");
+    open_ended(Error::no_device, {});
+    return kj::READY_NOW;
+  }
+  switch (layout.which()) {
+    case protocol::Layout::PAGED: {
+      vm::OpenedObject opened;
+      opened.bytes = bytes;
+      open_ended(Error::none, std::move(opened));
+      return kj::READY_NOW;
+    }
+    case protocol::Layout::HOST: {
+      vm::OpenedObject opened;
+      opened.bytes = bytes;
+      opened.host_memory = true;
+      open_ended(Error::none, std::move(opened));
+      return kj::READY_NOW;
+    }
+    case protocol::Layout::OWN:
+      return protocol::take_descriptor(layout.getOwn()).then([this, bytes](kj::AutoCloseFd fd) {
+        vm::OpenedObject opened;
+        opened.bytes = bytes;
+        try {
+          hal::SharedDescriptor file(fd.get());
+          fd.release();
+          auto memory = std::make_shared<hal::MemfdBacking>(file);
+          const PageRange all(hal::PageIndex(0), memory->pages());
+          if (all.empty() || bytes > all.bytes() || !memory->next_absent(all).empty())
+            throw std::runtime_error("it is empty, too small or not all resident");
+          opened.own_memory = std::move(memory);
+        } catch (const std::exception& error) {
+          owner_.complain(attachment_->pager->title() + ": memory for " +
+                          description_.attributes.path +
+                          " cannot be used: " + printable(error.what()));
+          open_ended(Error::no_device, {});
+          return;
+        }
+        open_ended(Error::none, std::move(opened));
+      });
+  }
+  owner_.complain(attachment_->pager->title() + ": a layout that this server does not know");
+  open_ended(Error::no_device, {});
+  return kj::READY_NOW;
+}
+
+void RemoteObject::open_ended(Error error, vm::OpenedObject&& opened) {
+  attachment_->open_answered = true;
+  attachment_->open_error = error;
+  if (!opening()) return;
+  if (error != Error::none) {
+    owner_.device_opened(*this, error);
+    return;
+  }
+  own_memory_ = opened.own_memory != nullptr || opened.host_memory;
+  if (opened.bytes != 0) description_.bytes = opened.bytes;
+  owner_.device_opened(*this, std::move(opened));
+}
+
+void RemoteObject::detach() {
+  attachment_.reset();
+  for (Job& job : jobs_) {
+    job.repeated = job.repeated || job.outstanding > 0;
+    job.outstanding = 0;
+    job.error = Error::none;
+  }
+  if (held_.empty()) return;
+  owner_.complain("pager-anon: it held " + std::to_string(held_.count()) +
+                  " pages of one object; those that are not resident are lost");
+  // Resident ones too: should they be dropped as clean later on, they are lost then. A page-out to
+  // the next pager takes them off the list.
+  for (const PageRange held : held_.all()) lost_.add(held);
+  held_.clear();
+}
+
+// ---- what comes from the core ----
+
+void RemoteObject::accept(ObjectQueue::Delivery& delivery) {
+  // An open that failed (no descriptor free, for example) may succeed the next time.
+  if (jobs_.empty() && attachment_ && attachment_->open_error != Error::none && !opening() &&
+      !delivery.transfers.empty()) {
+    auto pager = kj::addRef(*attachment_->pager);
+    if (!pager->gone) attach(kj::mv(pager));
+  }
+  auto command = delivery.commands.begin();
+  for (std::size_t position = 0;; ++position) {
+    while (command != delivery.commands.end() && command->after <= position) apply(*command++);
+    if (delivery.transfers.empty()) break;
+    Transfer& transfer = delivery.transfers.front();
+    delivery.transfers.pop_front();
+    jobs_.push_back({.transfer = &transfer});
+    start(std::prev(jobs_.end()));
+  }
+}
+
+void RemoteObject::apply(const Command& command) {
+  if (const auto* bytes = std::get_if<std::uint64_t>(&command.what)) {
+    description_.bytes = *bytes;
+    if (!attachment_) return;
+    auto request = attachment_->remote.resizeRequest();
+    request.setBytes(*bytes);
+    attachment_->tasks.add(request.send().ignoreResult());
+    return;
+  }
+  const auto& content = std::get<hal::SharedDescriptor>(command.what);
+  if (!content) return;
+  if (may_write(content) || !description_.content) description_.content = content;
+  if (!attachment_) return;
+  auto request = attachment_->remote.grantRequest();
+  request.setContent(kj::heap<protocol::DescriptorServer>(
+      content.get(), std::make_shared<hal::SharedDescriptor>(content)));
+  attachment_->tasks.add(request.send().ignoreResult());
+}
+
+void RemoteObject::fail_all(Error error) {
+  if (attachment_) detach();
+  while (!jobs_.empty()) {
+    jobs_.front().error = error;
+    finish(jobs_.begin());
+  }
+}
+
+// ---- jobs ----
+
+void RemoteObject::start(Jobs::iterator job) {
+  if (!attachment_) {
+    if (!own_memory_) return;  // waits for the next pager
+    // The memory is the content: there is nothing to write back, and nobody to ask for more.
+    if (job->transfer->kind == Transfer::Kind::page_in) job->error = Error::io;
+    finish(job);
+    return;
+  }
+  job->outstanding = 1;
+  switch (job->transfer->kind) {
+    case Transfer::Kind::page_in:
+      start_page_in(job);
+      break;
+    case Transfer::Kind::page_out:
+      call_page_out(job);
+      break;
+    case Transfer::Kind::sync:
+      call_sync(job);
+      break;
+  }
+  one_less(job);
+}
+
+void RemoteObject::start_page_in(Jobs::iterator job) {
+  try {
+    for (const PageRange run : runs_to_fill(*job)) call_page_in(job, run);
+  } catch (const std::exception& error) {
+    owner_.complain(text(*job) + ": " + error.what());
+    job->error = Error::io;
+  }
+}
+
+std::vector<PageRange> RemoteObject::runs_to_fill(Job& job) {
+  const PageRange asked = job.transfer->pages;
+  std::vector<PageRange> absent;
+  if (!job.repeated && lost_.empty()) {
+    absent.push_back(asked);
+    return absent;
+  }
+  for (PageRange rest = asked; !rest.empty();) {
+    const PageRange run = description_.backing->next_absent(rest);
+    if (run.empty()) break;
+    absent.push_back(run);
+    rest = PageRange::between(run.end(), rest.end());
+  }
+  std::vector<PageRange> runs;
+  for (const PageRange run : absent) {
+    const std::vector<PageRange> kept = lost_.outside(run);
+    if (kept.size() != 1 || kept.front() != run) {
+      owner_.complain(text(job) + ": was lost with a pager that died");
+      job.error = Error::io;
+    }
+    runs.insert(runs.end(), kept.begin(), kept.end());
+  }
+  return runs;
+}
+
+void RemoteObject::call_page_in(Jobs::iterator job, PageRange run) {
+  auto request = attachment_->remote.pageInRequest();
+  request.setFirstPage(run.first().value());
+  request.setPageCount(run.count());
+  call(job, kj::mv(request));
+}
+
+void RemoteObject::call_page_out(Jobs::iterator job) {
+  auto request = attachment_->remote.pageOutRequest();
+  request.setFirstPage(job->transfer->pages.first().value());
+  request.setPageCount(job->transfer->pages.count());
+  call(job, kj::mv(request));
+}
+
+void RemoteObject::call_sync(Jobs::iterator job) { call(job, attachment_->remote.syncRequest()); }
+
+template <class Request>
+void RemoteObject::call(Jobs::iterator job, Request&& request) {
+  ++job->outstanding;
+  attachment_->tasks.add(request.send().then(
+      [this, job](auto&& response) -> kj::Promise<void> {
+        answered(job, response.getStatus());
+        return kj::READY_NOW;
+      },
+      [this, job](kj::Exception&& exception) { return call_failed(job, kj::mv(exception)); }));
+}
+
+void RemoteObject::answered(Jobs::iterator job, protocol::Status::Reader status) {
+  Error error = error_of(status);
+  if (error != Error::none)
+    owner_.complain(attachment_->pager->title() + ": " + printable(status.getWhat().cStr()));
+  if (attachment_->open_error != Error::none) error = attachment_->open_error;
+  if (job->error == Error::none) job->error = error;
+  one_less(job);
+}
+
+kj::Promise<void> RemoteObject::call_failed(Jobs::iterator job, kj::Exception&& exception) {
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) {
+    pager_failed(exception.getDescription().cStr());
+    return kj::READY_NOW;  // the job stays for the next pager
+  }
+  // The calls behind an open that fails fail with it; what the open says counts.
+  return attachment_->opened.addBranch().then(
+      [this, job, what = std::string(exception.getDescription().cStr())] {
+        Error error = attachment_->open_error;
+        if (error == Error::none) {
+          owner_.complain(attachment_->pager->title() + ": " + text(*job) + ": " + printable(what));
+          error = Error::io;
+        }
+        if (job->error == Error::none) job->error = error;
+        one_less(job);
+      });
+}
+
+void RemoteObject::one_less(Jobs::iterator job) {
+  if (--job->outstanding == 0) finish(job);
+}
+
+void RemoteObject::finish(Jobs::iterator job) {
+  Transfer& transfer = *job->transfer;
+  const Error error = job->error;
+  if (kind() == vm::PagerKind::anonymous && transfer.kind == Transfer::Kind::page_out &&
+      error == Error::none) {
+    held_.add(transfer.pages);
+    lost_.remove(transfer.pages);
+  }
+  jobs_.erase(job);
+  transfer.done(error);
+}
+
+std::string RemoteObject::text(const Job& job) const {
+  std::string what;
+  switch (job.transfer->kind) {
+    case Transfer::Kind::page_in:
+      what = "page-in";
+      break;
+    case Transfer::Kind::page_out:
+      what = "page-out";
+      break;
+    case Transfer::Kind::sync:
+      what = "sync";
+      break;
+  }
+  if (job.transfer->kind != Transfer::Kind::sync)
+    what += " of " + std::to_string(job.transfer->pages.count()) + " pages at page " +
+            std::to_string(job.transfer->pages.first().value());
+  const hal::FileAttributes& file = description_.attributes;
+  if (kind() == vm::PagerKind::anonymous) return what + " of anonymous memory";
+  return what + " of inode " + std::to_string(file.inode) + " (" + file.path + ")";
+}
+
+void RemoteObject::pager_failed(const std::string& why) {
+  owner_.pager_failed(*attachment_->pager, why);
+}
+
+void RemoteObject::taskFailed(kj::Exception&& exception) {
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) {
+    pager_failed(exception.getDescription().cStr());
+  } else if (attachment_->open_error == Error::none) {
+    owner_.complain(attachment_->pager->title() + ": " +
+                    printable(exception.getDescription().cStr()));
+  }
+}
+
+}  // namespace server
