@@ -1,0 +1,129 @@
+#include "pagers/common/file_store.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "pagers/common/failure.h"
+
+namespace pager {
+
+using hal::PageRange;
+
+namespace {
+
+constexpr std::uint64_t kPieceBytes = 1024 * 1024;
+/// RWF_NOAPPEND of Linux 6.9: the offset counts although the file was opened with O_APPEND.
+constexpr int kNoAppend = 0x20;
+
+/// The same file with the same rights, but without the flags that change how reads and writes work:
+/// O_APPEND would send every page to the end of the file, and O_DIRECT refuses the last part of
+/// one. The descriptor itself where the file cannot be opened again.
+hal::SharedDescriptor without_flags(const hal::SharedDescriptor& descriptor, int flags) {
+  if ((flags & (O_APPEND | O_DIRECT)) == 0) return descriptor;
+  const std::string path = "/proc/self/fd/" + std::to_string(descriptor.get());
+  const int fd = ::open(path.c_str(), (flags & O_ACCMODE) | O_CLOEXEC | O_NONBLOCK);
+  return fd >= 0 ? hal::SharedDescriptor(fd) : descriptor;
+}
+
+}  // namespace
+
+FileStore::FileStore(const ObjectInfo& info, const hal::SharedDescriptor& content,
+                     PageCopier& copier)
+    : subject_(text_of_inode(info.device, info.inode)), copier_(copier), bytes_(info.bytes) {
+  if (!content) throw Failure(EBADF, "open " + subject_ + " without a descriptor");
+  struct stat status;
+  if (::fstat(content.get(), &status) != 0) throw Failure(errno, "fstat of " + subject_);
+  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+    throw Failure(ENODEV, "open " + subject_ + ", neither a regular file nor a block device");
+  grant(content);
+}
+
+void FileStore::grant(hal::SharedDescriptor content) {
+  const int flags = ::fcntl(content.get(), F_GETFL);
+  if (flags < 0) throw Failure(errno, "look at a descriptor of " + subject_);
+  if ((flags & O_PATH) != 0) throw Failure(EBADF, "use a descriptor of " + subject_);
+  const hal::SharedDescriptor plain = without_flags(content, flags);
+  const int mode = flags & O_ACCMODE;
+  if (mode != O_WRONLY) readable_ = plain;
+  if (mode != O_RDONLY) {
+    writable_ = plain;
+    writable_appends_ = (::fcntl(plain.get(), F_GETFL) & O_APPEND) != 0;
+  }
+}
+
+std::uint64_t FileStore::content_bytes() const {
+  const int fd = readable_ ? readable_.get() : writable_.get();
+  struct stat status;
+  if (::fstat(fd, &status) != 0) throw Failure(errno, "fstat of " + subject_);
+  if (!S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(status.st_size);
+  std::uint64_t bytes = 0;
+  if (::ioctl(fd, BLKGETSIZE64, &bytes) != 0)
+    throw Failure(errno, "ask for the size of " + subject_);
+  return bytes;
+}
+
+void FileStore::page_in(PageRange pages, ObjectMemory& memory) {
+  if (!readable_)
+    throw Failure(EACCES, "read " + text_of_span(pages.bytes(), pages.byte_offset()) + " of " +
+                              subject_ + " through a descriptor that may only write");
+  const PageRange content(hal::PageIndex(0), hal::pages_for_bytes(content_bytes()));
+  const PageRange with_data = pages.intersect(content);
+  if (!with_data.empty()) copier_.copy(readable_.get(), with_data, memory, subject_);
+  memory.fill_zero(PageRange::between(std::max(pages.first(), content.end()), pages.end()));
+}
+
+void FileStore::page_out(PageRange pages, ObjectMemory& memory) {
+  if (!writable_)
+    throw Failure(EACCES, "write " + text_of_span(pages.bytes(), pages.byte_offset()) + " of " +
+                              subject_ + " through a descriptor that may only read");
+  // A file that somebody cut short stays short, as it does under the kernel's own mappings.
+  const std::uint64_t limit = std::min(bytes_, content_bytes());
+  std::vector<char> data(std::min(pages.bytes(), kPieceBytes));
+  for (PageRange rest = pages; !rest.empty();) {
+    // A page that is not there has nothing to say about the content.
+    const PageRange run = memory.next_resident(rest);
+    if (run.empty()) break;
+    rest = PageRange::between(run.end(), rest.end());
+    const std::uint64_t end = std::min(run.end().byte_offset(), limit);
+    for (std::uint64_t at = run.byte_offset(); at < end;) {
+      const std::uint64_t piece = std::min(end - at, kPieceBytes);
+      memory.read(at, piece, data.data());
+      write_all(data.data(), piece, at);
+      at += piece;
+    }
+  }
+}
+
+void FileStore::write_all(const char* data, std::uint64_t bytes, std::uint64_t offset) {
+  while (bytes > 0) {
+    const iovec piece{const_cast<char*>(data), bytes};
+    const ssize_t written =
+        writable_appends_
+            ? ::pwritev2(writable_.get(), &piece, 1, static_cast<off_t>(offset), kNoAppend)
+            : ::pwrite(writable_.get(), data, bytes, static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0)
+      throw Failure(written < 0 ? errno : EIO,
+                    "write " + text_of_span(bytes, offset) + " of " + subject_);
+    data += written;
+    offset += static_cast<std::uint64_t>(written);
+    bytes -= static_cast<std::uint64_t>(written);
+  }
+}
+
+void FileStore::sync() {
+  const int fd = writable_ ? writable_.get() : readable_.get();
+  if (::fsync(fd) == 0) return;
+  if (errno == EROFS || errno == EINVAL) return;  // nothing there that could be made durable
+  throw Failure(errno, "fsync of " + subject_);
+}
+
+}  // namespace pager

@@ -1,0 +1,98 @@
+// What a pager is made of. A new pager is one class derived from Pager, one derived from
+// PagedStore, and a main() that calls run_pager() (pager_main.h).
+//
+// One page-in, step by step. The server's pageIn call arrives on the event loop of this process.
+// The requests for one object are carried out one after the other, in the order in which they came.
+// page_in() runs on the event loop itself (waking another thread would cost more than most page-ins
+// do); page_out() and sync() run on a worker thread, so that a slow disk holds up no page-in of
+// another object. page_in() fills the memory and returns, and the answer goes out.
+//
+// So what several objects share has to be guarded: page_in() of one object and page_out() of
+// another may run at the same time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <kj/main.h>
+
+#include "hal/address.h"
+#include "hal/host_file.h"
+#include "pagers/common/object_memory.h"
+#include "protocol/pager.capnp.h"
+
+namespace pager {
+
+/// What the server says about an object.
+struct ObjectInfo {
+  std::uint64_t device = 0;  ///< st_dev; 0 for anonymous objects
+  std::uint64_t inode = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t raw_device = 0;  ///< st_rdev
+  std::string path;              ///< for messages only
+};
+
+/// The content of one object. Every function may throw Failure.
+class PagedStore {
+ public:
+  virtual ~PagedStore() = default;
+  /// Fills these pages, none of which is resident and all of which are inside the memory's size.
+  virtual void page_in(hal::PageRange pages, ObjectMemory& memory) = 0;
+  /// Writes these pages to the content, none beyond its size.
+  virtual void page_out(hal::PageRange pages, ObjectMemory& memory) = 0;
+  /// Makes what was written durable.
+  virtual void sync() {}
+  /// The content has this size from now on.
+  virtual void resize(std::uint64_t /*bytes*/) {}
+  /// One more descriptor of the content, with the right to write.
+  virtual void grant(hal::SharedDescriptor /*content*/) {}
+};
+
+struct OpenedStore {
+  enum class Layout {
+    paged,  ///< in the memory that the server passed
+    own,    ///< in `own_memory`
+    host    ///< in the host's device
+  };
+  std::unique_ptr<PagedStore> store;
+  Layout layout = Layout::paged;
+  hal::SharedDescriptor own_memory;  ///< whole pages, all of them resident
+  std::uint64_t bytes = 0;           ///< size of a device; 0 to leave it as the server has it
+};
+
+struct Claim {
+  std::uint64_t device;  ///< st_dev
+  std::uint64_t inode;   ///< st_ino
+  std::string name;
+};
+
+struct FramebufferInfo {
+  std::uint32_t width = 0;  ///< pixels
+  std::uint32_t height = 0;
+  std::uint32_t stride = 0;  ///< bytes
+  hal::SharedDescriptor memory;
+};
+
+class Pager {
+ public:
+  virtual ~Pager() = default;
+  virtual protocol::Kind kind() const = 0;
+
+  /// Adds the pager's own options to the ones that all pagers have.
+  virtual void add_options(kj::MainBuilder& /*builder*/) {}
+  /// Once, after the options were read and before the server is spoken to. `server` is the program
+  /// socket's path. Throws cli::UsageError for what cannot be used.
+  virtual void prepare(const std::string& /*server*/) {}
+  /// The files that are this pager's devices.
+  virtual std::vector<Claim> claims() const { return {}; }
+
+  /// Takes charge of an object. `content` is the program's descriptor (empty for anonymous
+  /// objects). Throws Failure.
+  virtual OpenedStore open(const ObjectInfo& info, const hal::SharedDescriptor& content) = 0;
+  virtual std::optional<FramebufferInfo> framebuffer(const std::string& /*name*/) { return {}; }
+};
+
+}  // namespace pager

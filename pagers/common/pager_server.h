@@ -1,0 +1,27 @@
+// The capabilities that a pager offers: protocol::Pager and protocol::PagedObject over Pager and
+// PagedStore.
+#pragma once
+
+#include "pagers/common/pager.h"
+#include "pagers/common/workers.h"
+
+namespace pager {
+
+class PagerServer final : public protocol::Pager::Server {
+ public:
+  /// `name` begins the texts of failures: "pager-file".
+  PagerServer(Pager& pager, Workers& workers, std::string name)
+      : pager_(pager), workers_(workers), name_(std::move(name)) {}
+
+  kj::Promise<void> open(OpenContext context) override;
+  kj::Promise<void> framebuffer(FramebufferContext context) override;
+
+ private:
+  void open_with(OpenContext& context, hal::SharedDescriptor content, hal::SharedDescriptor memory);
+
+  Pager& pager_;
+  Workers& workers_;
+  std::string name_;
+};
+
+}  // namespace pager
