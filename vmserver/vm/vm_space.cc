@@ -236,6 +236,16 @@ void VmSpace::report(SpaceReport& report) {
   }
 }
 
+std::uint64_t VmSpace::private_pages() {
+  std::uint64_t pages = 0;
+  const std::lock_guard guard(lock_);
+  for (MapEntry& entry : map_) {
+    if (entry.source != Source::anonymous) continue;
+    pmap_->mapped_pages(entry.range, [&](hal::PageRun run) { pages += run.range.pages(); });
+  }
+  return pages;
+}
+
 std::vector<EntryReport> VmSpace::entries() {
   std::vector<EntryReport> result;
   const std::lock_guard guard(lock_);

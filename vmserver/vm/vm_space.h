@@ -67,6 +67,8 @@ class VmSpace {
   std::uint64_t fault_count() const { return faults_; }
   void report(SpaceReport& report);
   std::vector<EntryReport> entries();
+  /// Resident pages of private memory.
+  std::uint64_t private_pages();
 
   // For the calls (vm/calls), which hold lock() while they use the rest.
   std::unique_lock<std::mutex> lock() { return std::unique_lock(lock_); }

@@ -1,0 +1,48 @@
+// ActiveCall: a call between the core and the program that made it.
+//
+// It carries the core's plans to the program a batch at a time and the outcome back. Everything
+// runs on the call thread; what the core says on another thread is posted there first. A call
+// outlives its session if the session closes while a pager is waited for: it then runs to its end
+// without a program to tell.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "vmserver/client/plan_encoder.h"
+#include "vmserver/client/session.h"
+#include "vmserver/vm/call.h"
+
+namespace server {
+
+class Session::ActiveCall final : public vm::Call,
+                                  public std::enable_shared_from_this<ActiveCall> {
+ public:
+  ActiveCall(std::shared_ptr<Session> session, const protocol::TrapRequest& frame);
+
+  void run_plan(Next next) override;
+  using vm::Call::finish;
+  void finish(const vm::Answer& answer) override;
+  bool superuser() override;
+
+  /// The program has carried out what it was sent, or operation `failed` of it ended in `error`.
+  void continued(bool ok, int error);
+  /// The session is gone.
+  void abandon();
+
+ private:
+  template <class Function>
+  void on_call_thread(Function function);
+  void send_next();
+  void send_last();
+
+  const std::shared_ptr<Session> session_;
+  std::shared_ptr<ActiveCall> self_;  // until the call has ended
+  std::vector<HostOpBatch> batches_;
+  std::size_t sent_ = 0;
+  Next next_;              // after the batches; none while finishing
+  bool finishing_ = false;
+  vm::Answer answer_;
+};
+
+}  // namespace server

@@ -1,0 +1,27 @@
+// From the core's Plan to the host operations that a program carries out.
+//
+// Here is what each Step means on Linux. Two rules hold throughout: a range never becomes
+// accessible before it is registered with the userfaultfd, because a touch in between would make
+// the kernel put a zero page where the object's data belongs; and room in the arena is always a
+// registered, inaccessible mapping, so that the host puts nothing of its own there.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "hal/backing.h"
+#include "hal/plan.h"
+#include "protocol/trap_frame.h"
+
+namespace server {
+
+/// What goes into one reply: at most kMaxHostOps operations and one descriptor.
+struct HostOpBatch {
+  std::vector<protocol::HostOp> ops;
+  int descriptor = -1;
+  std::shared_ptr<hal::Backing> keeps_open;  ///< the owner of `descriptor`
+};
+
+std::vector<HostOpBatch> encode(const hal::Plan& plan);
+
+}  // namespace server

@@ -1,0 +1,285 @@
+#include "vmserver/client/program_server.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <system_error>
+
+#include <boost/asio/post.hpp>
+#include <fcntl.h>
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmserver/vm/calls/table.h"
+
+namespace server {
+
+namespace {
+
+// How often address spaces are looked at whose end nothing else tells: children that were never
+// heard of, and programs that executed another.
+constexpr std::chrono::milliseconds kSweepPeriod{250};
+// How long programs have to go, and pagers to take what was written, once the server ends.
+constexpr std::chrono::seconds kEndGrace{5};
+
+[[noreturn]] void fail_with(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+}  // namespace
+
+ProgramServer::ProgramServer() {
+  const unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
+  for (unsigned i = 0; i < threads; ++i) fault_threads_.push_back(std::make_unique<FaultThread>());
+}
+
+ProgramServer::~ProgramServer() {
+  for (const auto& thread : fault_threads_) {
+    thread->context.stop();
+    if (thread->thread.joinable()) thread->thread.join();
+  }
+}
+
+void ProgramServer::use(vm::Machine& machine) {
+  machine_ = &machine;
+  machine.when_quiet([this] {
+    if (draining_ || ending_) boost::asio::post(calls_, [this] { check_finished(); });
+  });
+}
+
+void ProgramServer::open_userfaultfd_device() {
+  const int descriptor = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) fail_with("open /dev/userfaultfd");
+  device_ = hal::SharedDescriptor(descriptor);
+}
+
+void ProgramServer::listen(const std::string& path, unsigned mode) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    errno = ENAMETOOLONG;
+    fail_with("socket " + path);
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  const auto* const where = reinterpret_cast<const sockaddr*>(&address);
+
+  const int descriptor = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (descriptor < 0) fail_with("socket " + path);
+  listener_.assign(descriptor);
+  struct stat status {};
+  if (lstat(path.c_str(), &status) == 0) {
+    if (!S_ISSOCK(status.st_mode)) {
+      errno = EEXIST;
+      fail_with("socket " + path + ": something else is there");
+    }
+    const int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    const bool live = connect(probe, where, sizeof(address)) == 0;
+    ::close(probe);
+    if (live) {
+      errno = EADDRINUSE;
+      fail_with("socket " + path + ": another server is serving there");
+    }
+    if (unlink(path.c_str()) != 0) fail_with("remove stale socket " + path);
+  }
+  // Born with the narrowest mode; widened only once it is the server's.
+  const mode_t old = umask(0177);
+  const int bound = bind(descriptor, where, sizeof(address));
+  const int error = errno;
+  umask(old);
+  errno = error;
+  if (bound != 0) fail_with("bind socket " + path);
+  path_ = path;
+  if (chmod(path.c_str(), mode) != 0) fail_with("mode of socket " + path);
+  if (::listen(descriptor, 128) != 0) fail_with("listen on socket " + path);
+}
+
+bool ProgramServer::run() {
+  for (std::size_t i = 0; i < fault_threads_.size(); ++i) {
+    FaultThread& thread = *fault_threads_[i];
+    thread.thread = std::thread([&thread, i] {
+      pthread_setname_np(pthread_self(), ("vm-fault-" + std::to_string(i)).c_str());
+      thread.context.run();
+    });
+  }
+  signals_.add(SIGINT);
+  signals_.add(SIGTERM);
+  signals_.async_wait([this](const boost::system::error_code& error, int) {
+    if (!error) end();
+  });
+  accept();
+  sweep();
+  calls_.run();
+  for (const auto& thread : fault_threads_) {
+    thread->work.reset();
+    thread->context.stop();
+    thread->thread.join();
+  }
+  unlink(path_.c_str());
+  const std::lock_guard guard(lock_);
+  sessions_.clear();
+  return clean_;
+}
+
+void ProgramServer::accept() {
+  listener_.async_wait(
+      boost::asio::posix::stream_descriptor::wait_read,
+      [this](const boost::system::error_code& error) {
+        if (error) return;
+        const int socket =
+            accept4(listener_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (socket >= 0) {
+          auto session = std::make_shared<Session>(*this, next_id(), socket);
+          add(session);
+          session->start();
+        } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+          spdlog::error("accept a program: {}", std::strerror(errno));
+        }
+        accept();
+      });
+}
+
+boost::asio::io_context& ProgramServer::next_fault_context() {
+  return fault_threads_[next_fault_++ % fault_threads_.size()]->context;
+}
+
+void ProgramServer::add(std::shared_ptr<Session> session) {
+  const std::lock_guard guard(lock_);
+  sessions_.emplace(session->id(), std::move(session));
+}
+
+void ProgramServer::remove(Session& session) {
+  {
+    const std::lock_guard guard(lock_);
+    sessions_.erase(session.id());
+  }
+  check_finished();
+}
+
+std::shared_ptr<Session> ProgramServer::find(std::uint64_t id) {
+  const std::lock_guard guard(lock_);
+  const auto it = sessions_.find(id);
+  return it == sessions_.end() ? nullptr : it->second;
+}
+
+std::vector<std::shared_ptr<Session>> ProgramServer::all() {
+  std::vector<std::shared_ptr<Session>> result;
+  const std::lock_guard guard(lock_);
+  for (const auto& [id, session] : sessions_) result.push_back(session);
+  return result;
+}
+
+void ProgramServer::sweep() {
+  sweep_timer_.expires_after(kSweepPeriod);
+  sweep_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    for (const std::shared_ptr<Session>& session : all()) {
+      if (!session->alive()) session->close("its address space is gone");
+    }
+    sweep();
+  });
+}
+
+// Programs go first, so that nothing is stored after their pages were written back.
+void ProgramServer::end() {
+  if (ending_.exchange(true)) return;
+  boost::system::error_code ignored;
+  listener_.close(ignored);
+  for (const std::shared_ptr<Session>& session : all()) session->dismiss();
+  end_timer_.expires_after(kEndGrace);
+  end_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    const auto left = all();
+    for (const std::shared_ptr<Session>& session : left) {
+      spdlog::warn("program {} has not ended in time", session->pid());
+      session->close("the server ends");
+    }
+    if (left.empty()) {
+      spdlog::error("written pages could not be given to their pagers in time and are lost");
+      clean_ = false;
+      calls_.stop();
+      return;
+    }
+    end_timer_.expires_after(kEndGrace);
+    end_timer_.async_wait([this](const boost::system::error_code& again) {
+      if (again) return;
+      spdlog::error("written pages could not be given to their pagers in time and are lost");
+      clean_ = false;
+      calls_.stop();
+    });
+  });
+  check_finished();
+}
+
+void ProgramServer::check_finished() {
+  if (!draining_ && !ending_) return;
+  {
+    const std::lock_guard guard(lock_);
+    if (!sessions_.empty()) return;
+  }
+  if (!machine_->quiet()) return;
+  boost::system::error_code ignored;
+  listener_.close(ignored);
+  calls_.stop();
+}
+
+std::vector<vm::SpaceReport> ProgramServer::spaces() {
+  std::vector<vm::SpaceReport> result;
+  for (const std::shared_ptr<Session>& session : all()) {
+    if (session->space() == nullptr) continue;
+    session->report(result.emplace_back());
+  }
+  return result;
+}
+
+bool ProgramServer::map(std::int32_t pid, std::vector<vm::EntryReport>& entries) {
+  for (const std::shared_ptr<Session>& session : all()) {
+    if (session->pid() != pid || session->space() == nullptr) continue;
+    entries = session->space()->entries();
+    return true;
+  }
+  return false;
+}
+
+vm::Statistics ProgramServer::statistics() {
+  const vm::Counters& counters = machine_->counters();
+  vm::Statistics result;
+  result.faults = counters.faults;
+  result.zero_fills = counters.zero_fills;
+  result.pageins = counters.pageins;
+  result.pageouts = counters.pageouts;
+  result.forks = counters.forks;
+  result.failed_faults = counters.failed_faults;
+  result.sessions_rejected = counters.sessions_rejected;
+  result.memory_limit_pages = machine_->options().memory_limit_pages;
+  result.objects = machine_->object_count();
+  for (unsigned number = 0; number < counters.calls.size(); ++number) {
+    if (const char* name = vm::calls::name(number)) {
+      result.calls.emplace_back(name, counters.calls[number].load());
+    }
+  }
+  // Private pages are counted where they are, in the programs; pages of objects once, however many
+  // programs map them.
+  for (const std::shared_ptr<Session>& session : all()) {
+    if (session->space() == nullptr) continue;
+    ++result.spaces;
+    result.resident_pages += session->space()->private_pages();
+  }
+  for (const auto& object : machine_->objects().all()) {
+    result.resident_pages += object->resident_pages();
+  }
+  return result;
+}
+
+std::uint32_t ProgramServer::drain() {
+  draining_ = true;
+  boost::asio::post(calls_, [this] { check_finished(); });
+  const std::lock_guard guard(lock_);
+  return static_cast<std::uint32_t>(sessions_.size());
+}
+
+}  // namespace server

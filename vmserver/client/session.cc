@@ -1,0 +1,403 @@
+#include "vmserver/client/session.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+#include <boost/asio/post.hpp>
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hal/linux/describe_file.h"
+#include "vmserver/client/active_call.h"
+#include "vmserver/client/program_server.h"
+
+namespace server {
+
+using hal::SharedDescriptor;
+using hal::VirtualAddress;
+using hal::VirtualRange;
+using Descriptor = boost::asio::posix::stream_descriptor;
+
+namespace {
+
+constexpr std::uint64_t kMostArena = std::uint64_t{1} << 46;
+// Where the server looks for room when a program could reserve no arena: far from where the host
+// puts anything by itself.
+constexpr VirtualRange kOpenPlacement(VirtualAddress(0x1000'0000'0000),
+                                      VirtualAddress(0x2000'0000'0000));
+
+template <class Frame>
+bool is_frame(const ReceivedFrame& received, std::span<const std::byte> buffer, Frame& frame,
+              std::uint32_t magic) {
+  if (received.truncated || received.bytes != sizeof(Frame)) return false;
+  std::memcpy(&frame, buffer.data(), sizeof(Frame));
+  return frame.magic == magic;
+}
+
+// Text and data of the program itself: the first mapping of the file that its program headers are
+// in, and the first writable one.
+void find_program(hal::Pmap& pmap, VirtualAddress headers, vm::SpaceLayout& layout) {
+  const auto mappings = pmap.host_mappings(layout.bounds);
+  const hal::HostMapping* own = nullptr;
+  for (const hal::HostMapping& mapping : mappings) {
+    if (mapping.range.contains(headers)) own = &mapping;
+  }
+  if (own == nullptr || own->inode == 0) return;
+  for (const hal::HostMapping& mapping : mappings) {
+    if (mapping.inode != own->inode || mapping.device != own->device) continue;
+    if (layout.text == VirtualAddress(0)) layout.text = mapping.range.start();
+    if (layout.data == VirtualAddress(0) && mapping.protection.writable()) {
+      layout.data = mapping.range.start();
+    }
+  }
+}
+
+}  // namespace
+
+Session::Session(ProgramServer& server, std::uint64_t id, int socket)
+    : server_(server),
+      id_(id),
+      faults_(server.next_fault_context()),
+      socket_(server.calls(), socket),
+      process_(server.calls()),
+      userfaultfd_(faults_) {}
+
+Session::Session(ProgramServer& server, std::uint64_t id, const Session& parent)
+    : server_(server),
+      id_(id),
+      faults_(parent.faults_),
+      socket_(server.calls()),
+      process_(server.calls()),
+      parent_pid_(parent.pid_),
+      user_id_(parent.user_id_),
+      userfaultfd_(faults_) {}
+
+Session::~Session() = default;
+
+void Session::start() {
+  read_peer();
+  protocol::Welcome welcome{};
+  welcome.magic = protocol::kMagic;
+  welcome.version = protocol::kVersion;
+  welcome.page_size = hal::kPageSize;
+  if (!send_frame(socket_.native_handle(), std::as_bytes(std::span(&welcome, 1)),
+                  server_.userfaultfd_device())) {
+    return close("it does not take a greeting");
+  }
+  watch_process();
+  wait_for_frame();
+}
+
+void Session::read_peer() {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0) {
+    pid_ = peer.pid;
+    user_id_ = peer.uid;
+  }
+}
+
+// A program's death shows here even while a child of its still holds a copy of the socket.
+void Session::watch_process() {
+  const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid_.load(), 0));
+  if (descriptor < 0) return;  // gone already, or of another pid namespace: the sweep finds it
+  process_.assign(descriptor);
+  process_.async_wait(Descriptor::wait_read,
+                      [self = shared_from_this()](const boost::system::error_code& error) {
+                        if (!error) self->close("it has ended");
+                      });
+}
+
+void Session::wait_for_frame() {
+  socket_.async_wait(Descriptor::wait_read,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       if (error || self->closed_) return;
+                       ReceivedFrame frame;
+                       switch (receive_frame(self->socket_.native_handle(), self->buffer_, frame)) {
+                         case Receive::nothing_yet:
+                           break;
+                         case Receive::failed:
+                           return self->close("its connection broke");
+                         case Receive::frame:
+                           self->on_frame(frame);
+                           break;
+                       }
+                       if (self->socket_.is_open()) self->wait_for_frame();
+                     });
+}
+
+void Session::on_frame(ReceivedFrame& frame) {
+  if (frame.bytes == 0) {
+    if (dismissed_) {
+      // Its stores count until it has really ended, which process_ tells.
+      socket_.close();
+      return;
+    }
+    return close("its connection ended");
+  }
+  protocol::Begin begin_frame{};
+  protocol::Adopt adopt_frame{};
+  if (is_frame(frame, buffer_, begin_frame, protocol::kMagic) && !serving_) return begin(frame);
+  if (is_frame(frame, buffer_, adopt_frame, protocol::kAdoptMagic)) return adopt(frame);
+  if (is_frame(frame, buffer_, request_, protocol::kMagic) && serving_) return on_request(frame);
+  reject("it sent something that is no frame");
+}
+
+void Session::reject(const std::string& why) {
+  ++server_.machine().counters().sessions_rejected;
+  spdlog::warn("program {}: session ended: {}", pid_.load(), why);
+  close(why);
+}
+
+void Session::begin(const ReceivedFrame& frame) {
+  protocol::Begin request{};
+  std::memcpy(&request, buffer_.data(), sizeof(request));
+  if (request.version != protocol::kVersion ||
+      frame.descriptors.size() != protocol::kBeginDescriptorCount) {
+    return reject("its shim is of another version");
+  }
+  vm::SpaceLayout layout;
+  layout.bounds =
+      VirtualRange(VirtualAddress(request.map_minimum), VirtualAddress(request.map_maximum));
+  const VirtualAddress arena_start(request.arena_start);
+  layout.nameplate = VirtualRange(VirtualAddress(request.nameplate),
+                                  VirtualAddress(request.nameplate) + hal::kPageSize);
+  if (request.arena_bytes > kMostArena) return reject("its arena is too large");
+  layout.arena = VirtualRange(arena_start, arena_start + request.arena_bytes);
+  layout.placement =
+      layout.arena.empty() ? kOpenPlacement.intersect(layout.bounds) : layout.arena;
+  const bool aligned = arena_start.is_page_aligned() && layout.arena.end().is_page_aligned() &&
+                       layout.nameplate.start().is_page_aligned();
+  if (!aligned || !layout.bounds.contains(layout.nameplate) ||
+      (!layout.arena.empty() && !layout.bounds.contains(layout.arena))) {
+    return reject("its arena is not where memory can be");
+  }
+
+  auto pmap = std::make_unique<hal::UffdPmap>(frame.descriptors[protocol::kBeginUserfaultfd],
+                                              frame.descriptors[protocol::kBeginMaps],
+                                              frame.descriptors[protocol::kBeginPagemap]);
+  try {
+    pmap->enable();
+    if (!layout.arena.empty()) pmap->register_missing(layout.arena);
+    if (!layout.arena.contains(layout.nameplate)) pmap->register_missing(layout.nameplate);
+    find_program(*pmap, VirtualAddress(request.program_headers), layout);
+    userfaultfd_.assign(fcntl(pmap->userfaultfd().get(), F_DUPFD_CLOEXEC, 0));
+  } catch (const std::system_error& error) {
+    return reject(error.what());
+  }
+  pmap_ = pmap.get();
+  space_ = std::make_unique<vm::VmSpace>(server_.machine(), std::move(pmap), layout);
+  if (!write_nameplate()) return reject("its nameplate cannot be written");
+  serving_ = true;
+  spdlog::info("program {}: served as space {}", pid_.load(), id_);
+  serve_faults();
+  protocol::TrapRequest to{};
+  if (!send_reply(to, protocol::kReplyFinal, 0, id_, nullptr, {})) close("it does not take answers");
+}
+
+bool Session::write_nameplate() {
+  if (getrandom(secret_.data(), sizeof(secret_), 0) != sizeof(secret_)) return false;
+  alignas(8) std::array<std::byte, hal::kPageSize> page{};
+  protocol::Nameplate nameplate{};
+  nameplate.magic = protocol::kMagic;
+  nameplate.space = id_;
+  nameplate.secret[0] = secret_[0];
+  nameplate.secret[1] = secret_[1];
+  std::memcpy(page.data(), &nameplate, sizeof(nameplate));
+  return pmap_->enter_page(space_->layout().nameplate.start(), page.data());
+}
+
+void Session::adopt(const ReceivedFrame& frame) {
+  protocol::Adopt request{};
+  std::memcpy(&request, buffer_.data(), sizeof(request));
+  // Over the parent's socket the child hands in one of its own; over a new connection it is that.
+  const bool own_connection = !serving_;
+  const std::size_t first = own_connection ? protocol::kAdoptMaps : protocol::kAdoptSocket;
+  if (request.version != protocol::kVersion ||
+      frame.descriptors.size() != protocol::kAdoptDescriptorCount - first) {
+    return reject("it cannot be adopted: its shim is of another version");
+  }
+  const std::shared_ptr<Session> child = server_.find(request.who.space);
+  if (!child || !child->serving_ || child->secret_[0] != request.who.secret[0] ||
+      child->secret_[1] != request.who.secret[1] || child->socket_.is_open()) {
+    if (own_connection) return reject("it cannot be adopted: no such child");
+    spdlog::warn("program {}: a child that nobody knows asked to be served", pid_.load());
+    return;
+  }
+  int socket = -1;
+  if (own_connection) {
+    socket = socket_.release();
+    closed_ = true;
+    if (process_.is_open()) process_.close();
+    server_.remove(*this);
+  } else {
+    socket = fcntl(frame.descriptors[protocol::kAdoptSocket].get(), F_DUPFD_CLOEXEC, 0);
+  }
+  const std::size_t maps = protocol::kAdoptMaps - first;
+  child->adopted(socket, frame.descriptors[maps], frame.descriptors[maps + 1]);
+}
+
+void Session::adopted(int socket, SharedDescriptor maps, SharedDescriptor pagemap) {
+  if (socket < 0 || closed_) return;
+  boost::system::error_code ignored;
+  if (socket_.assign(socket, ignored)) {
+    ::close(socket);
+    return;
+  }
+  read_peer();
+  pmap_->set_proc_files(std::move(maps), std::move(pagemap));
+  spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
+  hal::Plan plan;
+  space_->settle(plan);
+  const std::vector<HostOpBatch> batches = encode(plan);
+  // More than one batch of holes: the child does without room there; the rest of the arena is its.
+  protocol::TrapRequest to{};
+  if (!send_reply(to, protocol::kReplyFinal, 0, id_, batches.empty() ? nullptr : &batches.front(),
+                  {}, pmap_->userfaultfd().get())) {
+    return close("it does not take answers");
+  }
+  watch_process();
+  wait_for_frame();
+}
+
+void Session::on_request(const ReceivedFrame& frame) {
+  if (request_.call == protocol::kCallContinue) return on_continue();
+  if (call_) return reject("it made a call within a call");
+  if (vm::find_abi(request_.abi) == nullptr) return reject("its numbers are of no known kind");
+  last_.reset();
+  auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
+  if (!frame.descriptors.empty()) call->file = hal::describe_file(frame.descriptors.front());
+  call_ = call;
+  space_->handle(*call);
+}
+
+void Session::on_continue() {
+  const bool ok = static_cast<std::int64_t>(request_.args[0]) < 0;
+  const int error = static_cast<int>(request_.args[1]);
+  if (call_ && request_.sequence == call_->request.sequence) {
+    const std::shared_ptr<ActiveCall> call = call_;
+    return call->continued(ok, error);
+  }
+  // The plan that went along with an answer failed: what the call did is taken back.
+  if (!call_ && last_ && !ok && last_->sequence == request_.sequence) {
+    call_ = std::make_shared<ActiveCall>(shared_from_this(), *last_);
+    const std::shared_ptr<ActiveCall> call = call_;
+    last_.reset();
+    space_->undo(*call, last_undo_, vm::error_from_errno(error));
+    return;
+  }
+  reject("it continued a call that it had not made");
+}
+
+bool Session::send_reply(const protocol::TrapRequest& to, std::uint32_t flags, std::int32_t error,
+                         std::uint64_t value, const HostOpBatch* batch,
+                         const std::vector<std::uint8_t>& data, int descriptor) {
+  std::array<std::byte, sizeof(protocol::TrapReply)> frame;
+  protocol::TrapReplyHeader header{};
+  header.magic = protocol::kMagic;
+  header.sequence = to.sequence;
+  header.error = error;
+  header.flags = flags;
+  header.value = value;
+  header.op_count = batch != nullptr ? static_cast<std::uint32_t>(batch->ops.size()) : 0;
+  header.data_bytes =
+      static_cast<std::uint32_t>(std::min<std::size_t>(data.size(), protocol::kMaxReplyData));
+  std::byte* at = frame.data();
+  std::memcpy(at, &header, sizeof(header));
+  at += sizeof(header);
+  if (header.op_count != 0) {
+    std::memcpy(at, batch->ops.data(), header.op_count * sizeof(protocol::HostOp));
+    at += header.op_count * sizeof(protocol::HostOp);
+    if (descriptor < 0) descriptor = batch->descriptor;
+  }
+  if (header.data_bytes != 0) std::memcpy(at, data.data(), header.data_bytes);
+  return send_frame(
+      socket_.native_handle(),
+      std::span(frame).first(protocol::reply_bytes(header.op_count, header.data_bytes)),
+      descriptor);
+}
+
+void Session::serve_faults() {
+  boost::asio::post(faults_, [self = shared_from_this()] { self->wait_for_fault(); });
+}
+
+void Session::wait_for_fault() {
+  userfaultfd_.async_wait(
+      Descriptor::wait_read, [self = shared_from_this()](const boost::system::error_code& error) {
+        if (error) return;
+        const bool usable = self->pmap_->read_events([&](const hal::UffdPmap::Event& event) {
+          if (const auto* fault = std::get_if<hal::UffdPmap::Fault>(&event)) {
+            self->space_->fault(fault->page, fault->write);
+          } else {
+            self->on_fork(std::get<hal::UffdPmap::Forked>(event).userfaultfd);
+          }
+        });
+        if (usable) return self->wait_for_fault();
+        boost::asio::post(self->server_.calls(),
+                          [self] { self->reject("its userfaultfd can no longer be read"); });
+      });
+}
+
+void Session::on_fork(int userfaultfd) {
+  auto child = std::make_shared<Session>(server_, server_.next_id(), *this);
+  auto pmap = std::make_unique<hal::UffdPmap>(SharedDescriptor(userfaultfd), SharedDescriptor(),
+                                              SharedDescriptor());
+  child->pmap_ = pmap.get();
+  child->space_ = space_->fork(std::move(pmap));
+  boost::system::error_code error;
+  if (child->userfaultfd_.assign(fcntl(userfaultfd, F_DUPFD_CLOEXEC, 0), error)) {
+    spdlog::error("a child of program {}: its faults cannot be read: {}", pid_.load(),
+                  error.message());
+    return;
+  }
+  child->serving_ = true;
+  server_.add(child);
+  // From here on the child can find out who it is; it waits in a fault until then if need be.
+  if (!child->write_nameplate()) {
+    spdlog::debug("a child of program {} ended before it was heard of", pid_.load());
+  }
+  child->serve_faults();
+}
+
+bool Session::alive() { return pmap_ == nullptr || pmap_->alive(); }
+
+void Session::close(const std::string& why) {
+  if (closed_) return;
+  closed_ = true;
+  const auto keep = shared_from_this();
+  spdlog::info("program {}: space {} closed: {}", pid_.load(), id_, why);
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  process_.close(ignored);
+  boost::asio::post(faults_, [keep] {
+    boost::system::error_code nothing;
+    keep->userfaultfd_.close(nothing);
+  });
+  if (space_) space_->close();
+  if (const std::shared_ptr<ActiveCall> call = std::move(call_)) call->abandon();
+  server_.remove(*this);
+}
+
+void Session::dismiss() {
+  dismissed_ = true;
+  if (socket_.is_open()) shutdown(socket_.native_handle(), SHUT_RDWR);
+}
+
+void Session::report(vm::SpaceReport& report) {
+  report.pid = pid_;
+  report.parent = parent_pid_;
+  report.user_id = user_id_;
+  if (pid_ != 0) {
+    std::ifstream command("/proc/" + std::to_string(pid_.load()) + "/comm");
+    std::getline(command, report.command);
+  }
+  if (space_) space_->report(report);
+}
+
+}  // namespace server

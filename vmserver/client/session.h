@@ -1,0 +1,113 @@
+// Session: one served program — its socket, its userfaultfd, its address space.
+//
+// Life of a session:
+//   accepted    the program is sent Welcome and answers with Begin; the VmSpace is made
+//   forked      instead of that: made from a fork event of its parent, served from then on; it gets
+//               a socket when the child's shim speaks up (Adopt)
+//   closed      the program ended, executed something else, or sent what no shim sends
+//
+// Threads: everything about the socket and the calls happens on the server's call thread; answers
+// that come from elsewhere (a pager) are posted there. Faults are handled on one of the fault
+// threads. The VmSpace has its own lock.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+
+#include "hal/linux/uffd_pmap.h"
+#include "protocol/trap_frame.h"
+#include "vmserver/client/frame_socket.h"
+#include "vmserver/client/plan_encoder.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace server {
+
+class ProgramServer;
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  /// For an accepted connection; owns `socket`.
+  Session(ProgramServer& server, std::uint64_t id, int socket);
+  /// For a forked child.
+  Session(ProgramServer& server, std::uint64_t id, const Session& parent);
+  ~Session();
+
+  /// Greets an accepted program and waits for what it sends.
+  void start();
+
+  std::uint64_t id() const { return id_; }
+  std::int32_t pid() const { return pid_; }
+  bool has_socket() const { return socket_.is_open(); }
+  vm::VmSpace* space() { return serving_ ? space_.get() : nullptr; }
+  void report(vm::SpaceReport& report);
+
+  /// Ends the session; what the program had is freed. `why` is for the log. Call thread.
+  void close(const std::string& why);
+  /// Tells the program that the server ends; the session closes when the program has gone.
+  void dismiss();
+  /// Whether the address space still exists at the host. Any thread.
+  bool alive();
+
+ private:
+  class ActiveCall;
+  friend class ActiveCall;
+  friend class ProgramServer;
+
+  void wait_for_frame();
+  void on_frame(ReceivedFrame& frame);
+  void begin(const ReceivedFrame& frame);
+  void adopt(const ReceivedFrame& frame);
+  /// A forked child has spoken up: from here on it has a socket and a pid.
+  void adopted(int socket, hal::SharedDescriptor maps, hal::SharedDescriptor pagemap);
+  void on_request(const ReceivedFrame& frame);
+  void on_continue();
+  void reject(const std::string& why);
+  void read_peer();
+  void watch_process();
+
+  void serve_faults();
+  void wait_for_fault();
+  void on_fork(int userfaultfd);
+  bool write_nameplate();
+
+  bool send_reply(const protocol::TrapRequest& to, std::uint32_t flags, std::int32_t error,
+                  std::uint64_t value, const HostOpBatch* batch,
+                  const std::vector<std::uint8_t>& data, int descriptor = -1);
+
+  ProgramServer& server_;
+  const std::uint64_t id_;
+  boost::asio::io_context& faults_;  // the fault thread that serves this session
+
+  // Call thread.
+  boost::asio::posix::stream_descriptor socket_;
+  boost::asio::posix::stream_descriptor process_;  // pidfd
+  alignas(8) std::array<std::byte, 512> buffer_{};
+  protocol::TrapRequest request_{};
+  std::shared_ptr<ActiveCall> call_;  // under way
+  std::optional<protocol::TrapRequest> last_;  // ended; the plan of its answer may still fail
+  hal::VirtualRange last_undo_;
+  bool closed_ = false;
+  bool dismissed_ = false;
+
+  // Set while only one thread knows the session, or by adoption; read anywhere.
+  std::atomic<std::int32_t> pid_{0};
+  std::int32_t parent_pid_ = 0;
+  std::uint32_t user_id_ = 0;
+  std::atomic<bool> serving_{false};
+  hal::UffdPmap* pmap_ = nullptr;  // the space's
+  std::unique_ptr<vm::VmSpace> space_;
+  std::array<std::uint64_t, 2> secret_{};
+
+  // Fault thread.
+  boost::asio::posix::stream_descriptor userfaultfd_;
+};
+
+}  // namespace server

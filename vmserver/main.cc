@@ -1,0 +1,165 @@
+// vmserver: the process that owns the address spaces of the programs it serves.
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "cli/kj_log.h"
+#include "cli/main_context.h"
+#include "cli/size.h"
+#include "hal/linux/memfd_backing.h"
+#include "protocol/paths.h"
+#include "vmserver/client/program_server.h"
+#include "vmserver/rpc/rpc_service.h"
+#include "vmserver/vm/machine.h"
+#include "vmserver/vm/personality.h"
+
+namespace {
+
+struct Options {
+  std::string socket = VM_DEFAULT_SOCKET;
+  unsigned socket_mode = 0600;
+  std::uint64_t memory_bytes = 0;
+  const vm::Personality* personality = vm::find_personality("freebsd-7");
+  spdlog::level::level_enum log_level = spdlog::level::warn;
+  int ready = -1;
+};
+
+kj::MainBuilder::Validity set_mode(Options& options, kj::StringPtr text) {
+  char* end = nullptr;
+  const unsigned long mode = std::strtoul(text.cStr(), &end, 8);
+  if (text.size() == 0 || *end != '\0' || mode > 0777) return "not an octal mode like 0660";
+  options.socket_mode = static_cast<unsigned>(mode);
+  return true;
+}
+
+kj::MainBuilder::Validity set_memory(Options& options, kj::StringPtr text) {
+  const std::optional<std::uint64_t> bytes = cli::parse_size(text.cStr());
+  if (!bytes || *bytes < hal::kPageSize) return "not a size like 512M";
+  options.memory_bytes = *bytes;
+  return true;
+}
+
+kj::MainBuilder::Validity set_personality(Options& options, kj::StringPtr text) {
+  options.personality = vm::find_personality(text.cStr());
+  if (options.personality != nullptr) return true;
+  return kj::str("no personality of that name; there are: ", vm::personality_names());
+}
+
+kj::MainBuilder::Validity set_log_level(Options& options, kj::StringPtr text) {
+  const std::string name = text.cStr();
+  options.log_level = spdlog::level::from_str(name);
+  if (options.log_level == spdlog::level::off && name != "off") {
+    return "not one of trace, debug, info, warn, error, off";
+  }
+  return true;
+}
+
+kj::MainBuilder::Validity set_ready(Options& options, kj::StringPtr text) {
+  char* end = nullptr;
+  const long descriptor = std::strtol(text.cStr(), &end, 10);
+  if (text.size() == 0 || *end != '\0' || descriptor < 0 || descriptor > 1 << 20) {
+    return "not a descriptor number";
+  }
+  options.ready = static_cast<int>(descriptor);
+  return true;
+}
+
+// Every program costs a few descriptors and every mapped file three.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) spdlog::warn("the descriptor limit cannot be raised");
+}
+
+void say_ready(int descriptor) {
+  if (descriptor < 0) return;
+  constexpr char kReady[] = "ready\n";
+  if (write(descriptor, kReady, sizeof(kReady) - 1) < 0) {
+    spdlog::warn("descriptor {} does not take that the server is ready", descriptor);
+  }
+  close(descriptor);
+}
+
+int serve(const Options& options) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("vmserver"));
+  spdlog::set_level(options.log_level);
+  spdlog::set_pattern("%n: %l: %v");
+  raise_descriptor_limit();
+
+  vm::MachineOptions machine_options;
+  machine_options.personality = options.personality;
+  machine_options.memory_limit_pages = options.memory_bytes >> hal::kPageShift;
+  // FreeBSD lets a third of the memory be wired (vm_pageout's v_free_count / 3).
+  const auto physical = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES));
+  machine_options.max_wired_pages =
+      (machine_options.memory_limit_pages != 0
+           ? std::min(machine_options.memory_limit_pages, physical)
+           : physical) /
+      3;
+
+  server::ProgramServer programs;
+  server::RpcService rpc(options.socket + VM_RPC_SUFFIX, programs);
+  hal::MemfdFactory backings;
+  vm::Machine machine(machine_options, backings, rpc.pagers());
+  programs.use(machine);
+  try {
+    programs.open_userfaultfd_device();
+    programs.listen(options.socket, options.socket_mode);
+    rpc.start();
+  } catch (const std::system_error& error) {
+    throw cli::UsageError(error.what());
+  }
+  say_ready(options.ready);
+  const bool clean = programs.run();
+  rpc.stop();
+  return clean ? 0 : cli::kExitFailure;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  return cli::run(
+      [&](cli::MainContext& context) {
+        return kj::MainBuilder(context, "vmserver 0.1",
+                               "Serves the virtual memory of programs that libvmshim.so is "
+                               "preloaded into. Ends on SIGINT or SIGTERM, after what programs "
+                               "stored in files has been written.")
+            .addOptionWithArg({"socket"}, [&](auto text) -> kj::MainBuilder::Validity {
+              options.socket = text.cStr();
+              return true;
+            }, "PATH", "The socket that programs connect to (default " VM_DEFAULT_SOCKET
+                       "). Pagers and tools use PATH" VM_RPC_SUFFIX " beside it.")
+            .addOptionWithArg({"socket-mode"}, [&](auto text) { return set_mode(options, text); },
+                              "MODE", "Who may connect, as the socket's octal mode (default 0600: "
+                              "the server's user alone; 0666: everybody).")
+            .addOptionWithArg({"memory"}, [&](auto text) { return set_memory(options, text); },
+                              "SIZE", "The machine's memory, in bytes or with K, M, G or T. "
+                              "Reported to tools and the base of the wiring limit; it is not "
+                              "enforced by paging out in this version.")
+            .addOptionWithArg({"personality"},
+                              [&](auto text) { return set_personality(options, text); }, "NAME",
+                              "Whose rules calls follow (default freebsd-7).")
+            .addOptionWithArg({"log-level"}, [&](auto text) { return set_log_level(options, text); },
+                              "LEVEL", "trace, debug, info, warn (default), error or off. Log "
+                              "lines go to stderr.")
+            .addOptionWithArg({"ready-fd"}, [&](auto text) { return set_ready(options, text); },
+                              "FD", "Write \"ready\\n\" to this descriptor, and close it, once "
+                              "programs and pagers can connect.")
+            .callAfterParsing([&]() -> kj::MainBuilder::Validity {
+              const int status = serve(options);
+              if (status != 0) context.finish(status);
+              return true;
+            })
+            .build();
+      },
+      argc, argv);
+}
