@@ -1,0 +1,302 @@
+#include "hal/sim/sim_pmap.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hal {
+namespace {
+
+VirtualRange page_at(VirtualAddress page) { return {page, page + kPageSize}; }
+
+// Joins pages that come by address into runs.
+template <class Sink>
+class RunBuilder {
+ public:
+  explicit RunBuilder(const Sink& sink) : sink_(sink) {}
+  ~RunBuilder() { flush(); }
+  RunBuilder(const RunBuilder&) = delete;
+  RunBuilder& operator=(const RunBuilder&) = delete;
+
+  void add(VirtualAddress page, bool written) {
+    if (!run_.range.empty() && run_.range.end() == page && run_.written == written) {
+      run_.range = VirtualRange(run_.range.start(), page + kPageSize);
+      return;
+    }
+    flush();
+    run_ = {.range = page_at(page), .written = written};
+  }
+
+ private:
+  void flush() {
+    if (!run_.range.empty()) sink_(run_);
+  }
+
+  const Sink& sink_;
+  PageRun run_;
+};
+
+}  // namespace
+
+SimPmap::~SimPmap() {
+  const std::lock_guard guard(memory_->lock());
+  erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0}).page_floor()));
+}
+
+void SimPmap::reserve(VirtualRange arena) {
+  const std::lock_guard guard(memory_->lock());
+  put(SimRegion::inaccessible(arena));
+}
+
+void SimPmap::add_host_mapping(VirtualRange range, Protection protection, const std::string& path,
+                               bool shared) {
+  const std::lock_guard guard(memory_->lock());
+  put({.range = range,
+       .kind = SimRegion::Kind::host,
+       .protection = protection,
+       .sharing = shared ? Sharing::shared : Sharing::copy_on_write,
+       .backing = nullptr,
+       .page = {},
+       .path = path});
+}
+
+std::unique_ptr<SimPmap> SimPmap::fork() {
+  auto child = std::make_unique<SimPmap>(memory_);
+  const std::lock_guard guard(memory_->lock());
+  child->alive_ = alive_;
+  for (auto& [start, region] : regions_) {
+    if (region.inherit == Inherit::none) continue;
+    SimRegion copy = region;
+    copy.locked = false;
+    child->put(copy);
+    if (region.inherit == Inherit::zero) continue;
+    pages_.for_each(region.range, [&](VirtualAddress address, SimPage& page) {
+      // Shared pages are found again in the object at the first touch.
+      if (!page.failed && !region.is_private()) return;
+      page.owned = false;
+      SimPage& copied = child->pages_.entry(address);
+      copied = page;
+      copied.written = false;
+    });
+  }
+  return child;
+}
+
+void SimPmap::kill() {
+  const std::lock_guard guard(memory_->lock());
+  alive_ = false;
+  const VirtualRange all(VirtualAddress(0), VirtualAddress(~std::uint64_t{0}).page_floor());
+  erase(all);
+  wake_locked(all);
+}
+
+void SimPmap::drop_lazy_pages() {
+  const std::lock_guard guard(memory_->lock());
+  for (auto& [start, region] : regions_) {
+    pages_.for_each(region.range, [](VirtualAddress, SimPage& page) {
+      if (page.lazy) page = SimPage();
+    });
+  }
+}
+
+// What the kernel does by itself about a page that is not there. False: it is the server's.
+bool SimPmap::bring_in(const SimRegion& region, VirtualAddress page, bool& beyond) {
+  if (region.kind == SimRegion::Kind::host) {
+    pages_.entry(page) = {.frame = memory_->zero_frame()};
+    return true;
+  }
+  if (region.kind == SimRegion::Kind::anonymous) return false;
+  const PageIndex index = region.page_at(page);
+  if (index.value() >= region.backing->pages_) {
+    beyond = true;
+    return false;
+  }
+  SimFramePointer frame = region.backing->frame(index);
+  if (!frame) return false;
+  pages_.entry(page) = {.frame = std::move(frame), .of_object = true};
+  return true;
+}
+
+SimAccess SimPmap::access(VirtualAddress address, std::span<std::byte> bytes, bool write,
+                          SimWaiter& waiter) {
+  const std::lock_guard guard(memory_->lock());
+  const VirtualAddress at = address.page_floor();
+  const SimRegion* region = find(address);
+  // As on x86-64, whatever may be stored to or executed may be read too.
+  if (region == nullptr || region->protection == Protection::none() ||
+      (write && !region->protection.writable())) {
+    return SimAccess::segmentation_fault;
+  }
+  SimPage* page = pages_.find(at);
+  if (page == nullptr) {
+    bool beyond = false;
+    if (!bring_in(*region, at, beyond)) {
+      if (beyond) return SimAccess::bus_error;
+      waiter.page = at;
+      waiter.woken = false;
+      waiters_.push_back(&waiter);
+      return SimAccess::missing;
+    }
+    page = pages_.find(at);
+  }
+  if (page->failed) return SimAccess::bus_error;
+  if (!write) {
+    if (!bytes.empty()) {
+      std::memcpy(bytes.data(), page->frame->bytes.data() + address.page_offset(), bytes.size());
+    }
+    return SimAccess::done;
+  }
+  if (!region->is_private() && region->kind == SimRegion::Kind::object) {
+    page->written = true;
+  } else if (!page->owned) {
+    *page = {.frame = std::make_shared<SimFrame>(*page->frame), .owned = true};
+  }
+  page->lazy = false;
+  if (!bytes.empty()) {
+    std::memcpy(page->frame->bytes.data() + address.page_offset(), bytes.data(), bytes.size());
+  }
+  return SimAccess::done;
+}
+
+bool SimPmap::woken(const SimWaiter& waiter) {
+  const std::lock_guard guard(memory_->lock());
+  return waiter.woken;
+}
+
+bool SimPmap::wait(const SimWaiter& waiter, std::chrono::seconds most) {
+  std::unique_lock guard(memory_->lock());
+  return woken_.wait_for(guard, most, [&] { return waiter.woken; });
+}
+
+void SimPmap::forget(SimWaiter& waiter) {
+  const std::lock_guard guard(memory_->lock());
+  waiters_.remove(&waiter);
+}
+
+Pmap::Entered SimPmap::enter_zero(VirtualRange range, bool shared) {
+  const std::lock_guard guard(memory_->lock());
+  Entered entered;
+  if (!alive_) {
+    entered.outcome = Outcome::gone;
+    return entered;
+  }
+  for (VirtualAddress at = range.start(); at < range.end(); at = at + kPageSize) {
+    const SimRegion* region = find(at);
+    if (region == nullptr || region->kind != SimRegion::Kind::anonymous) {
+      if (entered.pages == 0) entered.outcome = Outcome::retry;
+      break;
+    }
+    if (pages_.find(at) != nullptr) {
+      if (entered.pages == 0) wake_locked(page_at(at));
+      break;
+    }
+    SimPage& page = pages_.entry(at);
+    page.frame = shared ? memory_->zero_frame() : std::make_shared<SimFrame>();
+    page.owned = !shared;
+    ++entered.pages;
+  }
+  wake_locked(VirtualRange(range.start(), range.start() + bytes_from_pages(entered.pages)));
+  return entered;
+}
+
+void SimPmap::wake(VirtualRange range) {
+  const std::lock_guard guard(memory_->lock());
+  wake_locked(range);
+}
+
+void SimPmap::wake_locked(VirtualRange range) {
+  const auto woken = std::remove_if(waiters_.begin(), waiters_.end(), [&](SimWaiter* waiter) {
+    if (!range.contains(waiter->page)) return false;
+    waiter->woken = true;
+    return true;
+  });
+  if (woken == waiters_.end()) return;
+  waiters_.erase(woken, waiters_.end());
+  woken_.notify_all();
+}
+
+Pmap::Outcome SimPmap::fail(VirtualRange range) {
+  const std::lock_guard guard(memory_->lock());
+  if (!alive_) return Outcome::gone;
+  for (VirtualAddress at = range.start(); at < range.end(); at = at + kPageSize) {
+    const SimRegion* region = find(at);
+    if (region == nullptr || region->kind == SimRegion::Kind::host) return Outcome::retry;
+    if (pages_.find(at) == nullptr) pages_.entry(at).failed = true;
+    wake_locked(page_at(at));
+  }
+  return Outcome::entered;
+}
+
+bool SimPmap::alive() {
+  const std::lock_guard guard(memory_->lock());
+  return alive_;
+}
+
+bool SimPmap::collect_written(VirtualRange range,
+                              const std::function<void(VirtualRange)>& sink) {
+  const std::lock_guard guard(memory_->lock());
+  if (!alive_) return false;
+  bool told = true;
+  for_each_region(range, [&](SimRegion& region) {
+    if (region.sharing != Sharing::shared_tracked) told = false;
+  });
+  if (!told) return false;
+  const auto to_range = [&](const PageRun& run) { sink(run.range); };
+  RunBuilder runs(to_range);
+  pages_.for_each(range, [&](VirtualAddress address, SimPage& page) {
+    if (!page.written) return;
+    page.written = false;
+    runs.add(address, true);
+  });
+  return true;
+}
+
+bool SimPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) {
+  const std::lock_guard guard(memory_->lock());
+  if (!alive_) return false;
+  RunBuilder runs(sink);
+  pages_.for_each(range, [&](VirtualAddress address, SimPage& page) {
+    if (!page.failed) runs.add(address, page.owned || page.written);
+  });
+  return true;
+}
+
+std::vector<HostMapping> SimPmap::host_mappings(VirtualRange within) {
+  std::vector<HostMapping> result;
+  const std::lock_guard guard(memory_->lock());
+  for_each_region(within, [&](SimRegion& region) {
+    HostMapping mapping;
+    mapping.range = region.range;
+    mapping.protection = region.protection;
+    mapping.shared = !region.is_private();
+    mapping.offset = region.page.byte_offset();
+    mapping.path = region.path;
+    result.push_back(std::move(mapping));
+  });
+  return result;
+}
+
+std::vector<SimRegion> SimPmap::regions(VirtualRange range) {
+  std::vector<SimRegion> result;
+  const std::lock_guard guard(memory_->lock());
+  for_each_region(range, [&](SimRegion& region) { result.push_back(region); });
+  return result;
+}
+
+std::size_t SimPmap::table_count() {
+  const std::lock_guard guard(memory_->lock());
+  return pages_.table_count();
+}
+
+void SimPmap::drop_pages_of(const SimBacking& backing, PageRange pages, bool even_owned) {
+  for (auto& [start, region] : regions_) {
+    if (region.backing.get() != &backing) continue;
+    const PageRange seen = pages.intersect(PageRange(region.page, region.range.pages()));
+    if (seen.empty()) continue;
+    const VirtualAddress from = region.range.start() + bytes_from_pages(seen.first() - region.page);
+    pages_.for_each(VirtualRange(from, from + seen.bytes()), [&](VirtualAddress, SimPage& page) {
+      if (even_owned || page.of_object) page = SimPage();
+    });
+  }
+}
+
+}  // namespace hal
