@@ -1,0 +1,140 @@
+#include "libshim/host_ops.h"
+
+#include <errno.h>
+#include <linux/mman.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+
+#include "libshim/syscall.h"
+
+// libc's idea of the break, which a break moved behind its back would make wrong.
+extern "C" void* __curbrk __attribute__((weak));
+
+namespace shim {
+namespace {
+
+using protocol::HostOp;
+
+constexpr uint64_t kProtNone = 0;
+constexpr uint64_t kReserveFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+// On the range of the operation rather than the caller's: the rest of it is the server's.
+long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
+  uint64_t args[6];
+  for (int i = 0; i < 6; ++i) args[i] = request.args[i];
+  switch (request.call) {
+    case protocol::kCallMmap:
+    case protocol::kCallMremap:
+    case protocol::kCallBrk:
+      break;
+    default:
+      args[0] = op.address;
+      args[1] = op.bytes;
+  }
+  return host_call(request.call, args);
+}
+
+long run_one(const HostOp& op, HostOpContext& context) {
+  switch (op.kind) {
+    case HostOp::kReserve:
+      return sys(SYS_mmap, op.address, op.bytes, kProtNone, kReserveFlags | MAP_FIXED, -1, 0);
+    case HostOp::kClaim:
+      return sys(SYS_mmap, op.address, op.bytes, kProtNone,
+                 kReserveFlags | MAP_FIXED_NOREPLACE, -1, 0);
+    case HostOp::kMapBacking:
+      return sys(SYS_mmap, op.address, op.bytes, kProtNone,
+                 MAP_FIXED | MAP_NORESERVE |
+                     (op.b == protocol::kMapShared ? MAP_SHARED : MAP_PRIVATE),
+                 context.descriptor, op.a);
+    case HostOp::kMapDescriptor:
+      return sys(SYS_mmap, op.address, op.bytes, op.b, MAP_FIXED | MAP_SHARED, op.c, op.a);
+    case HostOp::kRegister: {
+      uffdio_register request{};
+      request.range = {op.address, op.bytes};
+      request.mode = op.a;
+      return sys(SYS_ioctl, context.userfaultfd, UFFDIO_REGISTER, &request);
+    }
+    case HostOp::kWriteProtect: {
+      uffdio_writeprotect request{};
+      request.range = {op.address, op.bytes};
+      request.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+      context.tracks = true;
+      long result;
+      do {
+        result = sys(SYS_ioctl, context.userfaultfd, UFFDIO_WRITEPROTECT, &request);
+      } while (result == -EAGAIN);
+      return result;
+    }
+    case HostOp::kProtect:
+      return sys(SYS_mprotect, op.address, op.bytes, op.a);
+    case HostOp::kRelease:
+      return sys(SYS_munmap, op.address, op.bytes);
+    case HostOp::kMove:
+      return sys(SYS_mremap, op.address, op.bytes, op.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, op.a);
+    case HostOp::kAdvise:
+      return sys(SYS_madvise, op.address, op.bytes, op.a);
+    case HostOp::kLock:
+      return sys(SYS_mlock, op.address, op.bytes);
+    case HostOp::kUnlock:
+      return sys(SYS_munlock, op.address, op.bytes);
+    case HostOp::kHostCall:
+      context.host_value = host_call_on(op, *context.request);
+      return context.value_from_host ? 0 : context.host_value;
+    default:
+      return -EINVAL;
+  }
+}
+
+}  // namespace
+
+long host_call(uint16_t number, const uint64_t (&args)[6]) {
+  switch (number) {
+    case protocol::kCallMmap:
+      return sys(SYS_mmap, args[0], args[1], args[2], args[3], args[4], args[5]);
+    case protocol::kCallMunmap:
+      return sys(SYS_munmap, args[0], args[1]);
+    case protocol::kCallMremap:
+      return sys(SYS_mremap, args[0], args[1], args[2], args[3], args[4]);
+    case protocol::kCallMprotect:
+      return sys(SYS_mprotect, args[0], args[1], args[2]);
+    case protocol::kCallMsync:
+      return sys(SYS_msync, args[0], args[1], args[2]);
+    case protocol::kCallMadvise:
+      return sys(SYS_madvise, args[0], args[1], args[2]);
+    case protocol::kCallPosixMadvise:
+      // POSIX_MADV_DONTNEED has the host's number for throwing data away; it means no such thing.
+      return args[2] == MADV_DONTNEED ? 0 : sys(SYS_madvise, args[0], args[1], args[2]);
+    case protocol::kCallMincore:
+      return sys(SYS_mincore, args[0], args[1], args[2]);
+    case protocol::kCallMlock:
+      return sys(SYS_mlock, args[0], args[1]);
+    case protocol::kCallMlock2:
+      return sys(SYS_mlock2, args[0], args[1], args[2]);
+    case protocol::kCallMunlock:
+      return sys(SYS_munlock, args[0], args[1]);
+    case protocol::kCallMlockall:
+      return sys(SYS_mlockall, args[0]);
+    case protocol::kCallMunlockall:
+      return sys(SYS_munlockall);
+    case protocol::kCallBrk: {
+      const long reached = sys(SYS_brk, args[0]);
+      if (&__curbrk != nullptr) __curbrk = reinterpret_cast<void*>(reached);
+      return static_cast<uint64_t>(reached) < args[0] ? -ENOMEM : 0;
+    }
+    default:
+      return -ENOSYS;
+  }
+}
+
+int run_host_ops(const HostOp* ops, uint32_t count, HostOpContext& context, int& error) {
+  for (uint32_t i = 0; i < count; ++i) {
+    const long result = run_one(ops[i], context);
+    if (failed(result)) {
+      error = static_cast<int>(-result);
+      return static_cast<int>(i);
+    }
+  }
+  return -1;
+}
+
+}  // namespace shim

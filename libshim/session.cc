@@ -1,0 +1,482 @@
+#include "libshim/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mman.h>
+#include <linux/userfaultfd.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "libshim/host_ops.h"
+#include "libshim/lock.h"
+#include "libshim/report.h"
+#include "libshim/stub.h"
+#include "libshim/syscall.h"
+#include "protocol/paths.h"
+
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+namespace shim {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kArenaBytes = uint64_t{16} << 40;
+constexpr uint64_t kLeastArenaBytes = uint64_t{64} << 30;
+// The nameplate page and, so that the arena begins on a 2 MiB boundary of its own, room behind it.
+constexpr uint64_t kNameplateRoom = uint64_t{2} << 20;
+// Descriptors go as high as a program with the usual limit of 1024 allows, out of the way of those
+// it opens and expects to be small.
+constexpr long kHighDescriptor = 960;
+#if defined(__aarch64__)
+constexpr uint64_t kMapMaximum = uint64_t{1} << 48;
+#else
+constexpr uint64_t kMapMaximum = 0x7ffffffff000;
+#endif
+
+enum State : int { kNotYet, kServed, kUnserved };
+
+struct Identity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  bool operator==(const Identity& other) const {
+    return device == other.device && inode == other.inode;
+  }
+};
+
+// All of it is plain memory: a forked child has a copy and finds out by `parent_mark` that it is
+// one.
+struct {
+  Lock lock;
+  int state = kNotYet;
+  int socket = -1;
+  int userfaultfd = -1;
+  Identity socket_identity;
+  Identity userfaultfd_identity;
+  const protocol::Nameplate* nameplate = nullptr;
+  volatile int* parent_mark = nullptr;  // 1; wiped on fork
+  uint32_t sequence = 0;
+  unsigned page_size = kPage;
+  bool tracks = false;
+  char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
+} self;
+
+Identity identity_of(int descriptor) {
+  struct stat status;
+  if (failed(sys(SYS_fstat, descriptor, &status))) return {};
+  return {status.st_dev, status.st_ino};
+}
+
+void close_descriptor(int descriptor) {
+  if (descriptor >= 0) sys(SYS_close, descriptor);
+}
+
+int move_high(int descriptor) {
+  if (descriptor < 0) return descriptor;
+  long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
+  if (failed(at)) return descriptor;  // a low limit: where it is, then
+  close_descriptor(descriptor);
+  return static_cast<int>(at);
+}
+
+uint64_t limit_of(int resource, bool hard) {
+  rlimit64 limit{};
+  if (failed(sys(SYS_prlimit64, 0, resource, 0, &limit))) return ~uint64_t{0};
+  return hard ? limit.rlim_max : limit.rlim_cur;
+}
+
+struct Received {
+  long bytes = 0;
+  int descriptor = -1;
+};
+
+Received receive(int socket, void* buffer, size_t size) {
+  iovec vector{buffer, size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  Received received;
+  do {
+    received.bytes = sys(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
+  } while (received.bytes == -EINTR);
+  if (received.bytes > 0) {
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
+      memcpy(&received.descriptor, CMSG_DATA(header), sizeof(int));
+    }
+  }
+  return received;
+}
+
+long send(int socket, const void* data, size_t size, const int* descriptors, unsigned count) {
+  constexpr unsigned kMost = 4;
+  iovec vector{const_cast<void*>(data), size};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  if (count != 0) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
+  }
+  long sent;
+  do {
+    sent = sys(SYS_sendmsg, socket, &message, MSG_NOSIGNAL);
+  } while (sent == -EINTR);
+  return sent;
+}
+
+long connect_to_server() {
+  const long socket = sys(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (failed(socket)) return socket;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  memcpy(address.sun_path, self.path, sizeof(self.path));
+  const long result = sys(SYS_connect, socket, &address, sizeof(address));
+  if (failed(result)) {
+    sys(SYS_close, socket);
+    return result;
+  }
+  return socket;
+}
+
+// What comes with Begin and Adopt: how the server sees this address space.
+int open_own(const char* path) {
+  return static_cast<int>(sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
+}
+
+// The page whose absence tells a forked child.
+void mark_parent() {
+  if (self.parent_mark == nullptr) {
+    const long page =
+        sys(SYS_mmap, 0, kPage, 3 /* read, write */, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (failed(page)) return;
+    sys(SYS_madvise, page, kPage, MADV_WIPEONFORK);
+    self.parent_mark = reinterpret_cast<volatile int*>(page);
+  }
+  *self.parent_mark = 1;
+}
+
+struct Arena {
+  uint64_t nameplate = 0;
+  uint64_t start = 0;
+  uint64_t bytes = 0;
+};
+
+bool reserve(Arena& arena) {
+  // A finite RLIMIT_AS counts the reservation: then every mapping is made for itself.
+  const bool unlimited = limit_of(RLIMIT_AS, false) == ~uint64_t{0};
+  uint64_t bytes = unlimited ? kArenaBytes : kPage;
+  long start = -ENOMEM;
+  for (; bytes >= kLeastArenaBytes; bytes /= 2) {
+    start = sys(SYS_mmap, 0, bytes, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!failed(start)) break;
+  }
+  if (failed(start)) {
+    bytes = kPage;
+    start = sys(SYS_mmap, 0, bytes, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (failed(start)) return false;
+  }
+  arena.nameplate = static_cast<uint64_t>(start);
+  if (bytes > kNameplateRoom) {
+    arena.start = arena.nameplate + kNameplateRoom;
+    arena.bytes = bytes - kNameplateRoom;
+  }
+  return !failed(sys(SYS_mprotect, start, kPage, 1 /* read */)) &&
+         !failed(sys(SYS_madvise, start, kPage, MADV_WIPEONFORK));
+}
+
+void keep(int socket, int userfaultfd) {
+  self.socket = move_high(socket);
+  self.userfaultfd = move_high(userfaultfd);
+  self.socket_identity = identity_of(self.socket);
+  self.userfaultfd_identity = identity_of(self.userfaultfd);
+  mark_parent();
+  const long started = start_stub(self.socket, self.userfaultfd);
+  if (failed(started)) say_debug("no thread to watch the server: ", error_text(-started));
+}
+
+// Steps 1 to 3 of a session (protocol/trap_frame.h). Returns a negative errno and what failed.
+long begin(const char*& what) {
+  what = "connect";
+  const long socket = connect_to_server();
+  if (failed(socket)) return socket;
+
+  what = "greeting";
+  protocol::Welcome welcome{};
+  const Received greeted = receive(static_cast<int>(socket), &welcome, sizeof(welcome));
+  if (greeted.bytes != sizeof(welcome) || welcome.magic != protocol::kMagic ||
+      welcome.version != protocol::kVersion || greeted.descriptor < 0) {
+    return failed(greeted.bytes) ? greeted.bytes : -EPROTO;
+  }
+  self.page_size = welcome.page_size;
+
+  what = "userfaultfd";
+  const long userfaultfd =
+      sys(SYS_ioctl, greeted.descriptor, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+  close_descriptor(greeted.descriptor);
+  if (failed(userfaultfd)) return userfaultfd;
+
+  what = "reserving address space";
+  Arena arena;
+  if (!reserve(arena)) return -ENOMEM;
+
+  what = "session";
+  protocol::Begin request{};
+  request.magic = protocol::kMagic;
+  request.version = protocol::kVersion;
+  request.arena_start = arena.start;
+  request.arena_bytes = arena.bytes;
+  request.nameplate = arena.nameplate;
+  request.program_headers = getauxval(AT_PHDR);
+  request.map_minimum = 0;
+  request.map_maximum = kMapMaximum;
+  int descriptors[protocol::kBeginDescriptorCount];
+  descriptors[protocol::kBeginUserfaultfd] = static_cast<int>(userfaultfd);
+  descriptors[protocol::kBeginMaps] = open_own("/proc/self/maps");
+  descriptors[protocol::kBeginPagemap] = open_own("/proc/self/pagemap");
+  if (descriptors[protocol::kBeginMaps] < 0) {
+    what = "/proc/self/maps";
+    return descriptors[protocol::kBeginMaps];
+  }
+  if (descriptors[protocol::kBeginPagemap] < 0) {
+    what = "/proc/self/pagemap";
+    return descriptors[protocol::kBeginPagemap];
+  }
+  const long sent = send(static_cast<int>(socket), &request, sizeof(request), descriptors,
+                         protocol::kBeginDescriptorCount);
+  close_descriptor(descriptors[protocol::kBeginMaps]);
+  close_descriptor(descriptors[protocol::kBeginPagemap]);
+  if (failed(sent)) return sent;
+  protocol::TrapReply reply;
+  const Received answered = receive(static_cast<int>(socket), &reply, sizeof(reply));
+  if (failed(answered.bytes)) return answered.bytes;
+  if (answered.bytes < static_cast<long>(sizeof(reply.header))) return -ECONNRESET;
+  if (reply.header.error != 0) return -reply.header.error;
+
+  self.nameplate = reinterpret_cast<const protocol::Nameplate*>(arena.nameplate);
+  keep(static_cast<int>(socket), static_cast<int>(userfaultfd));
+  return 0;
+}
+
+// A new session for an address space that the server knows already: a forked child's, or one whose
+// program has closed the socket. `over` is a socket to ask over, or -1 for a new connection.
+bool adopt(int over) {
+  protocol::Adopt request{};
+  request.magic = protocol::kAdoptMagic;
+  request.version = protocol::kVersion;
+  request.who = *self.nameplate;
+
+  int pair[2] = {-1, -1};
+  int descriptors[protocol::kAdoptDescriptorCount];
+  unsigned count = 0;
+  int socket = -1;
+  if (over >= 0) {
+    if (failed(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))) return false;
+    socket = pair[0];
+    descriptors[count++] = pair[1];
+  } else {
+    const long connected = connect_to_server();
+    if (failed(connected)) return false;
+    socket = over = static_cast<int>(connected);
+    protocol::Welcome welcome{};
+    close_descriptor(receive(socket, &welcome, sizeof(welcome)).descriptor);
+  }
+  const int maps = open_own("/proc/self/maps");
+  const int pagemap = open_own("/proc/self/pagemap");
+  descriptors[count++] = maps;
+  descriptors[count++] = pagemap;
+  const long sent =
+      maps < 0 || pagemap < 0 ? -1 : send(over, &request, sizeof(request), descriptors, count);
+  close_descriptor(maps);
+  close_descriptor(pagemap);
+  close_descriptor(pair[1]);
+
+  protocol::TrapReply reply;
+  Received answered;
+  if (!failed(sent)) answered = receive(socket, &reply, sizeof(reply));
+  if (answered.bytes < static_cast<long>(sizeof(reply.header)) || answered.descriptor < 0) {
+    close_descriptor(socket);
+    close_descriptor(answered.descriptor);
+    return false;
+  }
+  HostOpContext context;
+  context.userfaultfd = answered.descriptor;
+  int error = 0;
+  run_host_ops(reply.ops, reply.header.op_count, context, error);
+  keep(socket, answered.descriptor);
+  return true;
+}
+
+void start_session() {
+  const char* socket = getenv(VM_ENV_SOCKET);
+  const char* on_error = getenv(VM_ENV_ON_ERROR);
+  const char* log = getenv(VM_ENV_LOG);
+  set_debug(log != nullptr && strcmp(log, "debug") == 0);
+  const char* what = "socket path too long";
+  long result = -ENAMETOOLONG;
+  if (socket == nullptr || strlen(socket) < sizeof(self.path)) {
+    if (socket != nullptr) strcpy(self.path, socket);
+    result = begin(what);
+  }
+  if (!failed(result)) {
+    __atomic_store_n(&self.state, kServed, __ATOMIC_RELEASE);
+    say_debug("served at ", self.path);
+    return;
+  }
+  say("no VM server at ", self.path, (result == -EPROTO ? ": it speaks another version" : ": "),
+      result == -EPROTO ? "" : what, result == -EPROTO ? nullptr : "");
+  if (on_error == nullptr || strcmp(on_error, "native") != 0) end_process(VM_EXIT_NO_SERVER);
+  __atomic_store_n(&self.state, kUnserved, __ATOMIC_RELEASE);
+}
+
+// The child of a fork. No other thread exists in it.
+void become_child() {
+  self.lock.reset();
+  const int socket = self.socket;
+  const int userfaultfd = self.userfaultfd;
+  const bool intact = identity_of(socket) == self.socket_identity;
+  if (!(intact && adopt(socket)) && !adopt(-1)) end_server_lost(false);
+  if (intact) close_descriptor(socket);
+  if (identity_of(userfaultfd) == self.userfaultfd_identity) close_descriptor(userfaultfd);
+}
+
+bool is_child() {
+  return self.parent_mark != nullptr && *self.parent_mark != 1;
+}
+
+// The program may have closed our descriptors, or made something else of their numbers.
+void check_descriptors() {
+  if (identity_of(self.socket) == self.socket_identity &&
+      identity_of(self.userfaultfd) == self.userfaultfd_identity) {
+    return;
+  }
+  if (!adopt(-1)) end_server_lost(false);
+}
+
+}  // namespace
+
+bool ensure_session() {
+  const int state = __atomic_load_n(&self.state, __ATOMIC_ACQUIRE);
+  if (state == kServed && !is_child()) return true;
+  if (state == kUnserved) return false;
+  SignalsBlocked blocked;
+  if (state == kServed) {
+    become_child();
+    return true;
+  }
+  self.lock.acquire();
+  if (self.state == kNotYet) start_session();
+  self.lock.release();
+  return self.state == kServed;
+}
+
+Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
+            protocol::Abi abi, DataSink sink, void* context) {
+  protocol::TrapRequest request{};
+  request.magic = protocol::kMagic;
+  request.call = number;
+  request.abi = abi;
+  for (int i = 0; i < 6; ++i) request.args[i] = args[i];
+  if (number == protocol::kCallMmap) {
+    request.limits[0] = limit_of(RLIMIT_AS, false);
+    request.limits[1] = limit_of(RLIMIT_DATA, true);
+  } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2) {
+    request.limits[0] = limit_of(RLIMIT_MEMLOCK, false);
+  }
+
+  SignalsBlocked blocked;
+  self.lock.acquire();
+  check_descriptors();
+  request.sequence = ++self.sequence;
+  long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
+  if (sent == -EBADF && descriptor >= 0) {
+    request.flags |= protocol::kRequestBadDescriptor;
+    sent = send(self.socket, &request, sizeof(request), nullptr, 0);
+  }
+  if (failed(sent)) end_server_lost(false);
+
+  Result result;
+  for (;;) {
+    protocol::TrapReply reply;
+    const Received received = receive(self.socket, &reply, sizeof(reply));
+    const protocol::TrapReplyHeader& header = reply.header;
+    if (received.bytes < static_cast<long>(sizeof(header)) ||
+        received.bytes != protocol::reply_bytes(header.op_count, header.data_bytes) ||
+        header.op_count > protocol::kMaxHostOps) {
+      end_server_lost(false);
+    }
+    if (header.sequence != request.sequence) {
+      // The answer to somebody who was killed while waiting for it.
+      close_descriptor(received.descriptor);
+      continue;
+    }
+    HostOpContext ops;
+    ops.userfaultfd = self.userfaultfd;
+    ops.descriptor = received.descriptor;
+    ops.request = &request;
+    ops.value_from_host = (header.flags & protocol::kReplyValueFromHost) != 0;
+    int error = 0;
+    const int failed_op = run_host_ops(reply.ops, header.op_count, ops, error);
+    close_descriptor(received.descriptor);
+    self.tracks |= ops.tracks;
+
+    const bool final = (header.flags & protocol::kReplyFinal) != 0;
+    if (final && failed_op < 0) {
+      result.error = header.error;
+      result.value = static_cast<long>(header.value);
+      if (result.error == 0 && ops.value_from_host) {
+        if (failed(ops.host_value)) {
+          result.error = static_cast<int>(-ops.host_value);
+        } else {
+          result.value = ops.host_value;
+        }
+      }
+      // Behind the operations in the frame, wherever they end.
+      const auto* data = reinterpret_cast<const uint8_t*>(&reply.ops[header.op_count]);
+      if (result.error == 0 && sink != nullptr && !sink(context, data, header.data_bytes)) {
+        result.error = EFAULT;
+      }
+      break;
+    }
+    protocol::TrapRequest next{};
+    next.magic = protocol::kMagic;
+    next.sequence = request.sequence;
+    next.call = protocol::kCallContinue;
+    next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
+    next.args[1] = static_cast<uint64_t>(error);
+    if (failed(send(self.socket, &next, sizeof(next), nullptr, 0))) end_server_lost(false);
+  }
+  self.lock.release();
+  return result;
+}
+
+unsigned page_size() { return self.page_size; }
+
+void at_exit() {
+  if (self.state != kServed || !self.tracks || is_child()) return;
+  const uint64_t none[6] = {};
+  call(protocol::kCallExit, none);
+}
+
+void after_fork_in_child() {
+  if (self.state == kServed) ensure_session();
+}
+
+}  // namespace shim

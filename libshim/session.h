@@ -1,0 +1,42 @@
+// The program's side of its session with the server.
+//
+// One socket per process, one call at a time on it: a lock covers a call from its request to the
+// last host operation, because operations of two calls on the same range must not mix. While it is
+// held all signals are blocked, so that a handler that maps memory finds it free or waits for
+// another thread, never for the one it interrupted.
+//
+// After fork the child has no session until it asks for one (adoption): a page that the kernel
+// wipes on fork tells a child from its parent, whoever called fork or clone. A vfork child shares
+// everything with its parent, this session too.
+#pragma once
+
+#include <stdint.h>
+
+#include "protocol/trap_frame.h"
+
+namespace shim {
+
+struct Result {
+  long value = 0;  ///< what the call returns on success
+  int error = 0;   ///< errno, in the caller's numbers; 0 on success
+};
+
+/// Sees to it that there is a session. False when the program runs unserved: the call is the
+/// host's then. Does not return when there is no server and the program did not ask for that.
+bool ensure_session();
+
+/// Makes a call. `descriptor`: a file that goes along, or -1. `sink` is given the data that comes
+/// with the answer (mincore), or is nullptr.
+using DataSink = bool (*)(void* context, const uint8_t* data, uint32_t bytes);
+Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor = -1,
+            protocol::Abi abi = protocol::kAbiLinux, DataSink sink = nullptr,
+            void* context = nullptr);
+
+/// The server's page size.
+unsigned page_size();
+
+/// Called when a program ends by itself, and in a forked child.
+void at_exit();
+void after_fork_in_child();
+
+}  // namespace shim

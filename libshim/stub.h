@@ -1,0 +1,15 @@
+// The stub thread: watches the server for a program that may not call it for a long time.
+//
+// It has descriptors of its own (it does not share the program's table), so it survives a program
+// that closes everything it does not know, and it holds the userfaultfd: without a last holder the
+// kernel would answer missing pages with zeroes. It uses no libc, blocks every signal, and does
+// nothing but wait until the server's end of the socket closes; then it ends the program.
+#pragma once
+
+namespace shim {
+
+/// Starts it for a session with these descriptors. Call it with all signals blocked. Returns 0, or
+/// a negative errno.
+long start_stub(int socket, int userfaultfd);
+
+}  // namespace shim
