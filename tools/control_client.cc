@@ -1,0 +1,117 @@
+#include "tools/control_client.h"
+
+#include <fcntl.h>
+#include <kj/io.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "protocol/paths.h"
+#include "tools/failure.h"
+
+namespace tools {
+namespace {
+
+// A framebuffer is the only answer with a descriptor in it.
+constexpr unsigned kMaxDescriptors = 1;
+
+// Connected by hand, because KJ's address parser would take apart a path with a ':' or '*' in it.
+int connect_to(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    throw cli::UsageError(describe_errno("connect to " + path, ENAMETOOLONG));
+  std::memcpy(address.sun_path, path.data(), path.size());
+
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) throw std::runtime_error(describe_errno("socket", errno));
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    throw cli::UsageError(describe_errno("connect to " + path, errno));
+  return fd.release();
+}
+
+std::string one_line(const kj::Exception& exception) {
+  std::string text(exception.getDescription().cStr());
+  for (char& c : text)
+    if (c == '\n') c = ' ';
+  return text;
+}
+
+}  // namespace
+
+std::string rpc_socket_path(const std::string& program_socket) {
+  return program_socket + VM_RPC_SUFFIX;
+}
+
+ControlClient::ControlClient(const std::string& program_socket)
+    : path_(rpc_socket_path(program_socket)),
+      io_(kj::setupAsyncIo()),
+      stream_(io_.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(connect_to(path_)))),
+      connection_(kj::heap<capnp::TwoPartyClient>(*stream_, kMaxDescriptors)),
+      control_(connection_->bootstrap()
+                   .castAs<protocol::VmServer>()
+                   .controlRequest()
+                   .send()
+                   .getControl()) {}
+
+ControlClient::~ControlClient() noexcept(false) {
+  // A connection that broke leaves events behind, which the event loop must not die with.
+  { const protocol::Control::Client last = kj::mv(control_); }
+  connection_ = nullptr;
+  io_.waitScope.poll();
+}
+
+template <typename Work>
+auto ControlClient::guarded(const std::string& what, Work&& work) {
+  try {
+    return work();
+  } catch (const kj::Exception& exception) {
+    throw std::runtime_error(what + " from " + path_ + ": " + one_line(exception));
+  }
+}
+
+template <typename Request>
+auto ControlClient::ask(const std::string& what, Request&& request) {
+  return guarded(what, [&] { return request.send().wait(io_.waitScope); });
+}
+
+ControlClient::Spaces ControlClient::spaces() {
+  return ask("list address spaces", control_.spacesRequest());
+}
+
+ControlClient::Map ControlClient::map(std::int32_t pid) {
+  const std::string what = "map of process " + std::to_string(pid);
+  auto request = control_.mapRequest();
+  request.setPid(pid);
+  Map answer = ask(what, request);
+  if (!answer.getFound()) throw std::runtime_error(what + " from " + path_ + ": not served");
+  return answer;
+}
+
+ControlClient::Statistics ControlClient::statistics() {
+  return ask("statistics", control_.statisticsRequest());
+}
+
+FramebufferView ControlClient::framebuffer(const std::string& name) {
+  const std::string what = "framebuffer " + name;
+  auto request = control_.framebufferRequest();
+  request.setName(name.c_str());
+  auto answer = ask(what, request);
+  if (!answer.getFound())
+    throw std::runtime_error(what + " from " + path_ + ": no pager has one of that name");
+
+  const auto description = answer.getFramebuffer();
+  protocol::Descriptor::Client memory = description.getMemory();
+  const kj::Maybe<int> fd = guarded(what, [&] { return memory.getFd().wait(io_.waitScope); });
+  FramebufferView view{description.getWidth(), description.getHeight(), description.getStride(),
+                       UniqueFd()};
+  KJ_IF_MAYBE (number, fd) view.memory.reset(::fcntl(*number, F_DUPFD_CLOEXEC, 0));
+  if (!view.memory) throw std::runtime_error(what + " from " + path_ + ": came without its memory");
+  return view;
+}
+
+std::uint32_t ControlClient::drain() { return ask("drain", control_.drainRequest()).getSpaces(); }
+
+}  // namespace tools
