@@ -1,6 +1,5 @@
 #include "tools/control_client.h"
 
-#include <fcntl.h>
 #include <kj/io.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -8,14 +7,12 @@
 #include <cerrno>
 #include <cstring>
 
+#include "protocol/descriptor.h"
 #include "protocol/paths.h"
 #include "tools/failure.h"
 
 namespace tools {
 namespace {
-
-// A framebuffer is the only answer with a descriptor in it.
-constexpr unsigned kMaxDescriptors = 1;
 
 // Connected by hand, because KJ's address parser would take apart a path with a ':' or '*' in it.
 int connect_to(const std::string& path) {
@@ -49,7 +46,7 @@ ControlClient::ControlClient(const std::string& program_socket)
     : path_(rpc_socket_path(program_socket)),
       io_(kj::setupAsyncIo()),
       stream_(io_.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(connect_to(path_)))),
-      connection_(kj::heap<capnp::TwoPartyClient>(*stream_, kMaxDescriptors)),
+      connection_(kj::heap<capnp::TwoPartyClient>(*stream_, protocol::kMaxDescriptorsPerMessage)),
       control_(connection_->bootstrap()
                    .castAs<protocol::VmServer>()
                    .controlRequest()
@@ -103,13 +100,10 @@ FramebufferView ControlClient::framebuffer(const std::string& name) {
     throw std::runtime_error(what + " from " + path_ + ": no pager has one of that name");
 
   const auto description = answer.getFramebuffer();
-  protocol::Descriptor::Client memory = description.getMemory();
-  const kj::Maybe<int> fd = guarded(what, [&] { return memory.getFd().wait(io_.waitScope); });
-  FramebufferView view{description.getWidth(), description.getHeight(), description.getStride(),
-                       UniqueFd()};
-  KJ_IF_MAYBE (number, fd) view.memory.reset(::fcntl(*number, F_DUPFD_CLOEXEC, 0));
-  if (!view.memory) throw std::runtime_error(what + " from " + path_ + ": came without its memory");
-  return view;
+  kj::AutoCloseFd memory = guarded(
+      what, [&] { return protocol::take_descriptor(description.getMemory()).wait(io_.waitScope); });
+  return {description.getWidth(), description.getHeight(), description.getStride(),
+          UniqueFd(memory.release())};
 }
 
 std::uint32_t ControlClient::drain() { return ask("drain", control_.drainRequest()).getSpaces(); }

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <string>
 
-#include "server.capnp.h"
+#include "protocol/server.capnp.h"
 #include "tools/unique_fd.h"
 
 namespace tools {

@@ -80,11 +80,11 @@ int try_pagemap_scan() {
   const UniqueFd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   if (!pagemap) return errno;
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  PagemapScanArguments arguments = {};
+  pm_scan_arg arguments = {};
   arguments.size = sizeof arguments;
   arguments.start = reinterpret_cast<std::uint64_t>(&arguments) & ~(page - 1);
   arguments.end = arguments.start + page;
-  return ::ioctl(pagemap.get(), kPagemapScan, &arguments) < 0 ? errno : 0;
+  return ::ioctl(pagemap.get(), PAGEMAP_SCAN, &arguments) < 0 ? errno : 0;
 }
 
 int try_memfd() {

@@ -93,7 +93,8 @@ class Keeper {
     server_ = start_part(server_command(), true);
     if (!wait_until_ready(server_)) return ended_early(server_);
     for (const std::string& pager : task_.parts.pagers)
-      pagers_.push_back(start_part({pager, "--server", task_.socket}, false));
+      pagers_.push_back(
+          start_part({pager, "--server", task_.socket, "--log-level", pager_log_level()}, false));
     for (Part& pager : pagers_)
       if (!wait_until_ready(pager)) return ended_early(pager);
     return 0;
@@ -142,6 +143,11 @@ class Keeper {
     add("--personality", task_.options.personality);
     add("--log-level", task_.options.log_level);
     return command;
+  }
+
+  /// Pagers speak more by themselves than a program's stderr should hear.
+  std::string pager_log_level() const {
+    return task_.options.log_level.empty() ? "warn" : task_.options.log_level;
   }
 
   /// What to pass on of a part that ended before it was ready. It has said why itself, unless it

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "server.capnp.h"
+#include "protocol/server.capnp.h"
 
 namespace tools {
 

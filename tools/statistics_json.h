@@ -4,7 +4,7 @@
 #include <iosfwd>
 #include <nlohmann/json.hpp>
 
-#include "server.capnp.h"
+#include "protocol/server.capnp.h"
 
 namespace tools {
 

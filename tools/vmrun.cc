@@ -110,9 +110,10 @@ class VmrunMain {
                           "or T (powers of 1024). Default: no limit.")
         .addOptionWithArg({"personality"}, KJ_BIND_METHOD(*this, set_personality), "NAME",
                           "Whose rules the calls follow. Default: freebsd-7.")
-        .addOptionWithArg({"log-level"}, KJ_BIND_METHOD(*this, set_log_level), "LEVEL",
-                          "What the private server says on stderr: trace, debug, info, warn, "
-                          "error or off. Default: warn.")
+        .addOptionWithArg(
+            {"log-level"}, KJ_BIND_METHOD(*this, set_log_level), "LEVEL",
+            "What the private server and its pagers say on stderr: trace, debug, info, warn, "
+            "error or off. Default: warn.")
         .addOptionWithArg({"stats"}, KJ_BIND_METHOD(*this, set_statistics), "FILE",
                           "When PROGRAM has ended, write the server's statistics to FILE, as one "
                           "JSON object.")
