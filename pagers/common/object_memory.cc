@@ -44,6 +44,7 @@ ObjectMemory::ObjectMemory(hal::SharedDescriptor file) : file_(std::move(file)) 
 }
 
 PageRange ObjectMemory::clip(PageRange pages) const {
+  if (!file_) return pages;
   struct stat status;
   if (::fstat(file_.get(), &status) != 0) throw Failure(errno, "fstat of an object's memory");
   const PageIndex end(static_cast<std::uint64_t>(status.st_size) >> hal::kPageShift);

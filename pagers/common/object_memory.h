@@ -20,7 +20,7 @@ class ObjectMemory {
 
   int descriptor() const { return file_.get(); }
 
-  /// The part of `pages` that lies inside the file. Throws Failure.
+  /// The part of `pages` that lies inside the file; all of it without a file. Throws Failure.
   hal::PageRange clip(hal::PageRange pages) const;
   /// The first run of pages in `within` that are there; empty when none is. Where the server's user
   /// is another one and does not let this process look, all pages count as being there.

@@ -179,7 +179,7 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
     if (opened.layout == OpenedStore::Layout::paged && !memory)
       throw Failure(EBADF, "open " + info.path + " without memory for its pages");
     object->store = std::move(opened.store);
-    object->memory = ObjectMemory(memory);
+    if (opened.layout == OpenedStore::Layout::paged) object->memory = ObjectMemory(memory);
   });
   set_status(results.initStatus(), name_, outcome);
   if (outcome.error != 0) return;

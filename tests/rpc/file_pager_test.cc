@@ -81,7 +81,7 @@ TEST_CASE("no page is seen before it has its content") {
 
   std::uint64_t seen = 0;
   std::uint64_t torn = 0;
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 60 || (seen < 100 && round < 600); ++round) {
     object.memory->discard(all);
     std::atomic<bool> filled = false;
     std::thread reader([&] {
@@ -100,7 +100,8 @@ TEST_CASE("no page is seen before it has its content") {
     reader.join();
     REQUIRE(error == Error::none);
   }
-  CHECK(seen > 0);
+  // With one processor the two may never have run at the same time.
+  if (seen == 0) WARN("the reader saw no page while it came: nothing was proved");
   CHECK(torn == 0);
   ::munmap(address, all.bytes());
 }

@@ -7,6 +7,7 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <random>
 #include <system_error>
@@ -120,6 +121,22 @@ TEST_CASE("the RPC socket is the user's own, replaces a stale one and goes at th
   CHECK_THROWS_AS(nowhere.start(), std::system_error);
   server::RpcService longer(directory / std::string(200, 'x'), inspector);
   CHECK_THROWS_AS(longer.start(), std::system_error);
+}
+
+TEST_CASE("the service's thread is called vm-rpc and takes no signals") {
+  test::Server server;
+  bool found = false;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (test::read_file(task.path() / "comm") != "vm-rpc\n") continue;
+    found = true;
+    const std::string status = test::read_file(task.path() / "status");
+    const std::size_t at = status.find("SigBlk:");
+    REQUIRE(at != std::string::npos);
+    const std::uint64_t blocked = std::stoull(status.substr(at + 7), nullptr, 16);
+    for (const int number : {SIGTERM, SIGINT, SIGCHLD, SIGUSR1, SIGHUP})
+      CHECK((blocked >> (number - 1) & 1) == 1);
+  }
+  CHECK(found);
 }
 
 TEST_CASE("tools see what the inspector says") {

@@ -102,6 +102,8 @@ bool PagerHub::claims(const hal::FileAttributes& file) const {
 void PagerHub::begin() { tasks_ = std::make_unique<Tasks>(); }
 
 void PagerHub::end() {
+  for (auto& [address, object] : objects_)
+    if (object->attached()) object->detach();
   for (auto& line : lines_) line.clear();
   tasks_.reset();
 }

@@ -184,6 +184,7 @@ void RemoteObject::open_ended(Error error, vm::OpenedObject&& opened) {
     return;
   }
   own_memory_ = opened.own_memory != nullptr || opened.host_memory;
+  if (own_memory_) description_.backing.reset();
   if (opened.bytes != 0) description_.bytes = opened.bytes;
   owner_.device_opened(*this, std::move(opened));
 }
