@@ -30,6 +30,7 @@ int connect_to(const std::string& path) {
 }
 
 std::string one_line(const kj::Exception& exception) {
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) return "the server hung up";
   std::string text(exception.getDescription().cStr());
   for (char& c : text)
     if (c == '\n') c = ' ';
@@ -40,24 +41,6 @@ std::string one_line(const kj::Exception& exception) {
 
 std::string rpc_socket_path(const std::string& program_socket) {
   return program_socket + VM_RPC_SUFFIX;
-}
-
-ControlClient::ControlClient(const std::string& program_socket)
-    : path_(rpc_socket_path(program_socket)),
-      io_(kj::setupAsyncIo()),
-      stream_(io_.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(connect_to(path_)))),
-      connection_(kj::heap<capnp::TwoPartyClient>(*stream_, protocol::kMaxDescriptorsPerMessage)),
-      control_(connection_->bootstrap()
-                   .castAs<protocol::VmServer>()
-                   .controlRequest()
-                   .send()
-                   .getControl()) {}
-
-ControlClient::~ControlClient() noexcept(false) {
-  // A connection that broke leaves events behind, which the event loop must not die with.
-  { const protocol::Control::Client last = kj::mv(control_); }
-  connection_ = nullptr;
-  io_.waitScope.poll();
 }
 
 template <typename Work>
@@ -72,6 +55,25 @@ auto ControlClient::guarded(const std::string& what, Work&& work) {
 template <typename Request>
 auto ControlClient::ask(const std::string& what, Request&& request) {
   return guarded(what, [&] { return request.send().wait(io_.waitScope); });
+}
+
+ControlClient::ControlClient(const std::string& program_socket)
+    : path_(rpc_socket_path(program_socket)),
+      io_(kj::setupAsyncIo()),
+      stream_(io_.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(connect_to(path_)))),
+      connection_(kj::heap<capnp::TwoPartyClient>(*stream_, protocol::kMaxDescriptorsPerMessage)),
+      control_(nullptr) {
+  // Waited for, so that each later call has the connection to itself: a server that is drained
+  // hangs up right after its answer, and a message still on its way there would fail the call.
+  auto request = connection_->bootstrap().castAs<protocol::VmServer>().controlRequest();
+  control_ = ask("control", request).getControl();
+}
+
+ControlClient::~ControlClient() noexcept(false) {
+  // A connection that broke leaves events behind, which the event loop must not die with.
+  { const protocol::Control::Client last = kj::mv(control_); }
+  connection_ = nullptr;
+  io_.waitScope.poll();
 }
 
 ControlClient::Spaces ControlClient::spaces() {
