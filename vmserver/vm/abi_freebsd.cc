@@ -2,6 +2,7 @@
 // because theirs are the same names with other values. errno's host values come through Error.
 #include "vmserver/vm/abi.h"
 
+#include <cerrno>
 #include <iterator>
 
 namespace vm {
@@ -97,17 +98,34 @@ class FreebsdAbi final : public Abi {
   }
 
   // FreeBSD and the host agree up to 34 (ERANGE) with the exception of EAGAIN, which is 35 there
-  // and 11 here.
+  // and 11 here. Above, a pager may bring any error of the host's; one that FreeBSD has not is EIO,
+  // not whatever its number happens to mean there.
   int error_number(Error error) const override {
-    switch (error) {
-      case Error::again:
+    switch (const int number = to_errno(error)) {
+      case EAGAIN:
         return 35;
-      case Error::not_supported:
+      case EDEADLK:
+        return 11;
+      case EOPNOTSUPP:
         return 45;
-      case Error::no_call:
+      case ETIMEDOUT:
+        return 60;
+      case ELOOP:
+        return 62;
+      case ENAMETOOLONG:
+        return 63;
+      case EDQUOT:
+        return 69;
+      case ESTALE:
+        return 70;
+      case ENOLCK:
+        return 77;
+      case ENOSYS:
         return 78;
+      case EOVERFLOW:
+        return 84;
       default:
-        return to_errno(error);
+        return number <= ERANGE ? number : EIO;
     }
   }
 };
