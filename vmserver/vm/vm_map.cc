@@ -95,8 +95,8 @@ void VmMap::remove(iterator position) {
   MapEntry* entry = &*position;
   entries_.erase(position);
   if (entry->source != Source::host) managed_bytes_ -= entry->range.bytes();
-  if (placement_.contains(entry->range.start()) && entry->range.start() < first_free_) {
-    first_free_ = entry->range.start();
+  if (placement_.overlaps(entry->range)) {
+    first_free_ = std::min(first_free_, std::max(placement_.start(), entry->range.start()));
   }
   if (entry->object) entry->object->remove_mapping(*entry);
   delete entry;
