@@ -112,6 +112,7 @@ VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
                    std::shared_ptr<hal::Backing> backing, std::uint64_t bytes)
     : machine_(machine),
       kind_(kind),
+      tracks_stores_(kind != Kind::anonymous && file.descriptor),
       file_(std::move(file)),
       backing_(std::move(backing)),
       bytes_(bytes) {

@@ -64,6 +64,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// For messages: "inode 8:1/1234 (/path)" or "anonymous object".
   std::string describe() const;
   const std::shared_ptr<hal::Backing>& backing() const { return backing_; }
+  /// Whether a writable shared mapping has to tell what was written: there is a content that it
+  /// goes back to.
+  bool tracks_stores() const { return tracks_stores_; }
   /// The memory is the host device's: programs map their own descriptor, nothing is paged.
   bool host_memory() const { return host_memory_; }
 
@@ -126,6 +129,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
 
   Machine& machine_;
   const Kind kind_;
+  const bool tracks_stores_;
   hal::HostFile file_;                      // attributes: immutable identity; size under lock_
   std::shared_ptr<hal::Backing> backing_;   // set before the object is mapped
   std::unique_ptr<PagedObject> pager_;      // set before the object is mapped

@@ -33,7 +33,7 @@ void for_each_managed_run(VmMap& map, VirtualRange range, Visit visit) {
 // A shared file mapping that may be written from now on has to tell which pages were.
 bool starts_tracking(const MapEntry& entry, Protection protection) {
   return entry.object && entry.sharing == Sharing::shared && protection.writable() &&
-         entry.object->kind() != VmObject::Kind::anonymous && entry.object->file().descriptor;
+         entry.object->tracks_stores();
 }
 
 void set_inheritance(VmSpace& space, Call& call, VirtualRange range, Inherit inherit) {

@@ -131,8 +131,7 @@ Sharing sharing_of(const Mapping& m) {
   if (!m.object || !m.flags.shared) return Sharing::copy_on_write;
   if (!m.maximum.writable()) return Sharing::shared_read_only;
   // Tracking costs the host's fault-around, so it begins with the right to write (mprotect).
-  const bool track = m.object->kind() != VmObject::Kind::anonymous &&
-                     m.object->file().descriptor && m.protection.writable();
+  const bool track = m.object->tracks_stores() && m.protection.writable();
   return track ? Sharing::shared_tracked : Sharing::shared;
 }
 
