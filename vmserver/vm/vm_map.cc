@@ -117,11 +117,17 @@ void VmMap::simplify(VirtualRange range) {
   while (it != entries_.end() && it->range.start() <= range.end()) {
     iterator next = std::next(it);
     if (next == entries_.end()) break;
-    if (it->source == Source::anonymous && it->range.end() == next->range.start() &&
-        it->like(*next)) {
+    const bool continues =
+        it->source == Source::anonymous ||
+        (it->source == Source::object && it->page_at(next->range.start()) == next->page);
+    if (continues && it->range.end() == next->range.start() && it->like(*next)) {
       MapEntry* gone = &*next;
       entries_.erase(next);
-      it->range = VirtualRange(it->range.start(), gone->range.end());
+      if (it->object) {
+        it->object->join_mappings(*it, *gone);
+      } else {
+        it->range = VirtualRange(it->range.start(), gone->range.end());
+      }
       delete gone;
     } else {
       it = next;

@@ -64,8 +64,8 @@ class VmMap {
   MapEntry& insert(std::unique_ptr<MapEntry> entry);
   /// Takes out everything in the range; entries across its ends are cut.
   void erase(hal::VirtualRange range);
-  /// Joins neighbours that became alike in and around the range. Only anonymous ones: they have no
-  /// offset that would have to match.
+  /// Joins neighbours that became alike in and around the range: private memory, and mappings of
+  /// one object that show neighbouring pages.
   void simplify(hal::VirtualRange range);
   /// Makes the picture of the host's mappings in `range` anew. Managed entries stay.
   void set_host(hal::VirtualRange range, const std::vector<hal::HostMapping>& mappings);

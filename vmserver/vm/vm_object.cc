@@ -214,6 +214,12 @@ void VmObject::split_mapping(MapEntry& entry, VirtualRange lower, MapEntry& uppe
   mappings_.push_back(upper);
 }
 
+void VmObject::join_mappings(MapEntry& entry, MapEntry& upper) {
+  const std::lock_guard guard(lock_);
+  entry.range = VirtualRange(entry.range.start(), upper.range.end());
+  mappings_.erase(mappings_.iterator_to(upper));
+}
+
 void VmObject::set_sharing(MapEntry& entry, hal::Sharing sharing) {
   const std::lock_guard guard(lock_);
   entry.sharing = sharing;

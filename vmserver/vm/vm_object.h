@@ -86,6 +86,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void remove_mapping(MapEntry& entry);
   /// Cuts `entry` down to `lower` and adds `upper` for the rest.
   void split_mapping(MapEntry& entry, hal::VirtualRange lower, MapEntry& upper);
+  /// The reverse: `entry` grows over `upper`, which is no mapping any more.
+  void join_mappings(MapEntry& entry, MapEntry& upper);
   void set_sharing(MapEntry& entry, hal::Sharing sharing);
   bool is_mapped() const;
 
