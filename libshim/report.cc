@@ -80,8 +80,9 @@ int program_stderr() {
 
 }  // namespace
 
-void say(const char* a, const char* b, const char* c, const char* d, const char* e) {
-  const char* const parts[] = {a, b, c, d, e, nullptr};
+void say(const char* a, const char* b, const char* c, const char* d, const char* e,
+         const char* f) {
+  const char* const parts[] = {a, b, c, d, e, f, nullptr};
   say_parts(kStderr, parts);
 }
 

@@ -8,7 +8,7 @@ namespace shim {
 
 /// Writes one line "vmshim: PROGRAM[PID]: " + the parts. A part of nullptr ends the list.
 void say(const char* a, const char* b = nullptr, const char* c = nullptr, const char* d = nullptr,
-         const char* e = nullptr);
+         const char* e = nullptr, const char* f = nullptr);
 /// The same, if VMSHIM_LOG=debug.
 void say_debug(const char* a, const char* b = nullptr, const char* c = nullptr);
 void set_debug(bool on);

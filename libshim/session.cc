@@ -340,8 +340,7 @@ void start_session() {
     say_debug("served at ", self.path);
     return;
   }
-  say("no VM server at ", self.path, (result == -EPROTO ? ": it speaks another version" : ": "),
-      result == -EPROTO ? "" : what, result == -EPROTO ? nullptr : "");
+  say("no VM server at ", self.path, ": ", what, ": ", error_text(-result));
   if (on_error == nullptr || strcmp(on_error, "native") != 0) end_process(VM_EXIT_NO_SERVER);
   __atomic_store_n(&self.state, kUnserved, __ATOMIC_RELEASE);
 }
