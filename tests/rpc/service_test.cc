@@ -358,7 +358,7 @@ TEST_CASE("many threads open, fill and give up objects at once") {
         }
         test::Transfer in(vm::Transfer::Kind::page_in, PageRange(PageIndex(0), 16));
         object->submit(in);
-        if (in.wait() != Error::none) ++wrong;
+        if (in.wait_on_thread() != Error::none) ++wrong;
         std::string got(data.size(), '\0');
         if (::pread(memory->descriptor(), got.data(), got.size(), 0) !=
                 static_cast<ssize_t>(got.size()) ||

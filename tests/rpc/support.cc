@@ -143,6 +143,12 @@ vm::Error Transfer::wait() {
   return future_.get();
 }
 
+vm::Error Transfer::wait_on_thread() {
+  if (future_.wait_for(kPatience) != std::future_status::ready)
+    return vm::error_from_errno(ETIMEDOUT);
+  return future_.get();
+}
+
 bool Transfer::ended() const {
   return future_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
 }

@@ -71,6 +71,8 @@ class Transfer final : public vm::Transfer {
   void done(vm::Error error) override { promise_.set_value(error); }
   /// Fails the test when it does not end.
   vm::Error wait();
+  /// The same for other threads than the test's own, without Catch: an error when it does not end.
+  vm::Error wait_on_thread();
   bool ended() const;
 
  private:
