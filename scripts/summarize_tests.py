@@ -65,6 +65,9 @@ def main():
     if meson_failed and failed == 0:
         print("==== meson test failed without saying which test did")
         failed += 1
+    if not tests and failed == 0:
+        print("==== no test was run")
+        failed += 1
     if skipped:
         print(f"{skipped} skipped")
     print(f"{passed} passed, {failed} failed")
