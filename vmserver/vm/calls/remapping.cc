@@ -58,6 +58,11 @@ void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t b
     const auto guard = space.lock();
     VmMap& map = space.map();
     MapEntry* entry = map.find(from.start());
+    // Where stores were settled first, the program cannot reach the range now. If it stays, it has
+    // to be as it was.
+    const auto stay = [&] {
+      if (entry->tracked()) call.plan.protect(from, entry->protection);
+    };
     if (entry == nullptr) {
       answer.error = Error::fault;
     } else if (!fixed && map.arena().contains(from) && bytes > from.bytes() &&
@@ -66,6 +71,7 @@ void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t b
       const VirtualRange more(from.end(), from.start() + bytes);
       const hal::PageIndex page = entry->page_at(more.start());
       auto grown = copy_of(*entry, more, page);
+      stay();
       plan_growth(*entry, more, page, call.plan);
       map.insert(std::move(grown));
       map.simplify(more);
@@ -73,10 +79,14 @@ void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t b
       answer.undo = more;
     } else if ((call.argument(3) & kMayMove) == 0) {
       answer.error = Error::no_memory;
+      stay();
+      map.simplify(from);
     } else {
       std::optional<VirtualRange> target = fixed ? fixed : map.find_space(bytes, VirtualAddress(0));
       if (!target || !map.arena().contains(*target)) {
         answer.error = Error::no_memory;
+        stay();
+        map.simplify(from);
       } else {
         if (fixed) space.remove(*target, call.plan);
         const VirtualRange kept(target->start(),
@@ -125,6 +135,7 @@ void mremap(VmSpace& space, Call& call) {
       return call.finish(Error::invalid);
     }
   }
+  if (new_bytes > space.layout().bounds.bytes()) return call.finish(Error::no_memory);
 
   Error error = Error::none;
   bool host = false;
@@ -137,8 +148,17 @@ void mremap(VmSpace& space, Call& call) {
       error = Error::fault;  // a hole, or more than one mapping
     } else if (entry->source == Source::host) {
       host = true;
+      // The host would put its mapping where only the server's may be.
+      if (fixed) {
+        if (fixed->overlaps(space.map().arena())) error = Error::no_memory;
+        space.map().for_each_in(*fixed, [&](MapEntry& there) {
+          if (there.source != Source::host) error = Error::no_memory;
+        });
+      }
     } else if (entry->source == Source::device) {
       error = Error::invalid;
+    } else if (fixed && !space.map().arena().contains(*fixed)) {
+      error = Error::no_memory;  // before anything at the target or the source is touched
     } else {
       space.map().clip(*from);
       entry = space.map().find(address);
@@ -156,7 +176,13 @@ void mremap(VmSpace& space, Call& call) {
 
   if (!fixed && new_bytes <= old_bytes) {
     const VirtualRange tail(address + new_bytes, from->end());
-    if (tail.empty()) return call.finish(Error::none, address.value());
+    if (tail.empty()) {
+      {
+        const auto guard = space.lock();
+        space.map().simplify(*from);
+      }
+      return call.finish(Error::none, address.value());
+    }
     return settle_stores(space, call, tail, true, [&space, &call, tail, address] {
       {
         const auto guard = space.lock();
