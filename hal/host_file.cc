@@ -1,5 +1,6 @@
 #include "hal/host_file.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace hal {
@@ -9,5 +10,11 @@ SharedDescriptor::SharedDescriptor(int fd)
         if (*held >= 0) ::close(*held);
         delete held;
       }) {}
+
+std::uint64_t HostFile::current_bytes() const {
+  struct stat status {};
+  if (!descriptor || fstat(descriptor.get(), &status) != 0) return attributes.bytes;
+  return static_cast<std::uint64_t>(status.st_size);
+}
 
 }  // namespace hal

@@ -51,6 +51,9 @@ class SharedDescriptor {
 struct HostFile {
   FileAttributes attributes;
   SharedDescriptor descriptor;
+
+  /// The file's size now; what `attributes` say where there is no descriptor.
+  std::uint64_t current_bytes() const;
 };
 
 }  // namespace hal

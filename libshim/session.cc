@@ -173,6 +173,8 @@ void mark_parent() {
   *self.parent_mark = 1;
 }
 
+bool is_child() { return self.parent_mark != nullptr && *self.parent_mark != 1; }
+
 struct Arena {
   uint64_t nameplate = 0;
   uint64_t start = 0;
@@ -202,12 +204,14 @@ bool reserve(Arena& arena) {
          !failed(sys(SYS_madvise, start, kPage, MADV_WIPEONFORK));
 }
 
-void keep(int socket, int userfaultfd) {
+void keep(int socket, int userfaultfd, bool with_stub) {
   self.socket = move_high(socket);
   self.userfaultfd = move_high(userfaultfd);
   self.socket_identity = identity_of(self.socket);
   self.userfaultfd_identity = identity_of(self.userfaultfd);
   mark_parent();
+  // One that closed our descriptors still has its stub, with descriptors of its own.
+  if (!with_stub) return;
   const long started = start_stub(self.socket, self.userfaultfd);
   if (failed(started)) say_debug("no thread to watch the server: ", error_text(-started));
 }
@@ -271,7 +275,7 @@ long begin(const char*& what) {
   if (reply.header.error != 0) return -reply.header.error;
 
   self.nameplate = reinterpret_cast<const protocol::Nameplate*>(arena.nameplate);
-  keep(static_cast<int>(socket), static_cast<int>(userfaultfd));
+  keep(static_cast<int>(socket), static_cast<int>(userfaultfd), true);
   return 0;
 }
 
@@ -320,7 +324,7 @@ bool adopt(int over) {
   context.userfaultfd = answered.descriptor;
   int error = 0;
   run_host_ops(reply.ops, reply.header.op_count, context, error);
-  keep(socket, answered.descriptor);
+  keep(socket, answered.descriptor, is_child());
   return true;
 }
 
@@ -354,10 +358,6 @@ void become_child() {
   if (!(intact && adopt(socket)) && !adopt(-1)) end_server_lost(false);
   if (intact) close_descriptor(socket);
   if (identity_of(userfaultfd) == self.userfaultfd_identity) close_descriptor(userfaultfd);
-}
-
-bool is_child() {
-  return self.parent_mark != nullptr && *self.parent_mark != 1;
 }
 
 // The program may have closed our descriptors, or made something else of their numbers.

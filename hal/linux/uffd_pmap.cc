@@ -69,13 +69,24 @@ bool UffdPmap::enter_page(VirtualAddress page, const void* content) {
     if (errno != EAGAIN) return false;
     copy.copy = 0;
   }
-  probe_ = page;
+  probe_ = page.value();
   return true;
 }
 
 void UffdPmap::set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap) {
+  const std::lock_guard guard(proc_lock_);
   maps_ = std::move(maps);
   pagemap_ = std::move(pagemap);
+}
+
+SharedDescriptor UffdPmap::maps() const {
+  const std::lock_guard guard(proc_lock_);
+  return maps_;
+}
+
+SharedDescriptor UffdPmap::pagemap() const {
+  const std::lock_guard guard(proc_lock_);
+  return pagemap_;
 }
 
 bool UffdPmap::read_events(const std::function<void(const Event&)>& sink) {
@@ -192,7 +203,7 @@ Pmap::Outcome UffdPmap::fail(VirtualRange range) {
 bool UffdPmap::alive() {
   // Filling a page that is there tells the two apart: EEXIST, or ESRCH once the mm is gone.
   uffdio_copy copy{};
-  copy.dst = probe_.value();
+  copy.dst = probe_;
   copy.src = reinterpret_cast<std::uint64_t>(zeroes());
   copy.len = kPageSize;
   return ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) == 0 || errno != ESRCH;
@@ -227,14 +238,15 @@ bool scan(int pagemap, VirtualRange range, pm_scan_arg request,
 
 bool UffdPmap::collect_written(VirtualRange range,
                                const std::function<void(VirtualRange)>& sink) {
-  if (!pagemap_) return false;
+  const SharedDescriptor pagemap = this->pagemap();
+  if (!pagemap) return false;
   pm_scan_arg request{};
   request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
   request.category_mask = PAGE_IS_WRITTEN;
   request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   request.return_mask = PAGE_IS_WRITTEN;
   bool any = false;
-  const bool told = scan(pagemap_.get(), range, request, [&](const page_region& region) {
+  const bool told = scan(pagemap.get(), range, request, [&](const page_region& region) {
     any = true;
     sink(VirtualRange(VirtualAddress(region.start), VirtualAddress(region.end)));
   });
@@ -243,11 +255,12 @@ bool UffdPmap::collect_written(VirtualRange range,
 }
 
 bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) {
-  if (!pagemap_) return false;
+  const SharedDescriptor pagemap = this->pagemap();
+  if (!pagemap) return false;
   pm_scan_arg request{};
   request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   request.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO | PAGE_IS_FILE;
-  return scan(pagemap_.get(), range, request, [&](const page_region& region) {
+  return scan(pagemap.get(), range, request, [&](const page_region& region) {
     PageRun run;
     run.range = VirtualRange(VirtualAddress(region.start), VirtualAddress(region.end));
     run.written = (region.categories & PAGE_IS_WRITTEN) != 0 &&
@@ -257,8 +270,9 @@ bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun
 }
 
 std::vector<HostMapping> UffdPmap::host_mappings(VirtualRange within) {
-  if (!maps_) return {};
-  return read_host_mappings(maps_.get(), within);
+  const SharedDescriptor maps = this->maps();
+  if (!maps) return {};
+  return read_host_mappings(maps.get(), within);
 }
 
 }  // namespace hal

@@ -7,8 +7,10 @@
 // pages that are resident.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <variant>
 
 #include "hal/host_file.h"
@@ -62,10 +64,15 @@ class UffdPmap final : public Pmap {
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
  private:
+  SharedDescriptor maps() const;
+  SharedDescriptor pagemap() const;
+
   const SharedDescriptor userfaultfd_;
-  SharedDescriptor maps_;     // set before the pmap is shared, or under the session's adoption
-  SharedDescriptor pagemap_;
-  VirtualAddress probe_;      // a registered page that always exists: tells whether the mm does
+  mutable std::mutex proc_lock_;
+  SharedDescriptor maps_;     // proc_lock_
+  SharedDescriptor pagemap_;  // proc_lock_
+  // A registered page that always exists: filling it tells whether the address space does.
+  std::atomic<std::uint64_t> probe_{0};
 };
 
 }  // namespace hal

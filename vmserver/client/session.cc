@@ -66,7 +66,9 @@ Session::Session(ProgramServer& server, std::uint64_t id, int socket)
       faults_(server.next_fault_context()),
       socket_(server.calls(), socket),
       process_(server.calls()),
-      userfaultfd_(faults_) {}
+      userfaultfd_(faults_) {
+  make_secret(secret_);
+}
 
 Session::Session(ProgramServer& server, std::uint64_t id, const Session& parent)
     : server_(server),
@@ -75,8 +77,10 @@ Session::Session(ProgramServer& server, std::uint64_t id, const Session& parent)
       socket_(server.calls()),
       process_(server.calls()),
       parent_pid_(parent.pid_),
-      user_id_(parent.user_id_),
-      userfaultfd_(faults_) {}
+      user_id_(parent.user_id_.load()),
+      userfaultfd_(faults_) {
+  make_secret(secret_);
+}
 
 Session::~Session() = default;
 
@@ -201,8 +205,13 @@ void Session::begin(const ReceivedFrame& frame) {
   if (!send_reply(to, protocol::kReplyFinal, 0, id_, nullptr, {})) close("it does not take answers");
 }
 
+void Session::make_secret(std::array<std::uint64_t, 2>& secret) {
+  if (getrandom(secret.data(), sizeof(secret), 0) != sizeof(secret)) {
+    throw std::system_error(errno, std::generic_category(), "getrandom for a session's secret");
+  }
+}
+
 bool Session::write_nameplate() {
-  if (getrandom(secret_.data(), sizeof(secret_), 0) != sizeof(secret_)) return false;
   alignas(8) std::array<std::byte, hal::kPageSize> page{};
   protocol::Nameplate nameplate{};
   nameplate.magic = protocol::kMagic;
@@ -225,7 +234,8 @@ void Session::adopt(const ReceivedFrame& frame) {
   }
   const std::shared_ptr<Session> child = server_.find(request.who.space);
   if (!child || !child->serving_ || child->secret_[0] != request.who.secret[0] ||
-      child->secret_[1] != request.who.secret[1] || child->socket_.is_open()) {
+      child->secret_[1] != request.who.secret[1] ||
+      (child->socket_.is_open() && !(own_connection && child->pid_ == pid_))) {
     if (own_connection) return reject("it cannot be adopted: no such child");
     spdlog::warn("program {}: a child that nobody knows asked to be served", pid_.load());
     return;
@@ -244,7 +254,13 @@ void Session::adopt(const ReceivedFrame& frame) {
 }
 
 void Session::adopted(int socket, SharedDescriptor maps, SharedDescriptor pagemap) {
-  if (socket < 0 || closed_) return;
+  if (socket < 0) return;
+  if (closed_) {
+    ::close(socket);
+    return;
+  }
+  const bool again = socket_.is_open();
+  if (again) retired_.emplace_back(socket_.release());
   boost::system::error_code ignored;
   if (socket_.assign(socket, ignored)) {
     ::close(socket);
@@ -252,7 +268,11 @@ void Session::adopted(int socket, SharedDescriptor maps, SharedDescriptor pagema
   }
   read_peer();
   pmap_->set_proc_files(std::move(maps), std::move(pagemap));
-  spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
+  if (again) {
+    spdlog::info("program {}: has a new connection", pid_.load());
+  } else {
+    spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
+  }
   hal::Plan plan;
   space_->settle(plan);
   const std::vector<HostOpBatch> batches = encode(plan);
@@ -262,7 +282,7 @@ void Session::adopted(int socket, SharedDescriptor maps, SharedDescriptor pagema
                   {}, pmap_->userfaultfd().get())) {
     return close("it does not take answers");
   }
-  watch_process();
+  if (!again) watch_process();
   wait_for_frame();
 }
 
@@ -375,6 +395,7 @@ void Session::close(const std::string& why) {
   boost::system::error_code ignored;
   socket_.close(ignored);
   process_.close(ignored);
+  retired_.clear();
   boost::asio::post(faults_, [keep] {
     boost::system::error_code nothing;
     keep->userfaultfd_.close(nothing);
@@ -386,6 +407,7 @@ void Session::close(const std::string& why) {
 
 void Session::dismiss() {
   dismissed_ = true;
+  for (const SharedDescriptor& socket : retired_) shutdown(socket.get(), SHUT_RDWR);
   if (socket_.is_open()) shutdown(socket_.native_handle(), SHUT_RDWR);
 }
 

@@ -65,11 +65,12 @@ class Session : public std::enable_shared_from_this<Session> {
   void on_frame(ReceivedFrame& frame);
   void begin(const ReceivedFrame& frame);
   void adopt(const ReceivedFrame& frame);
-  /// A forked child has spoken up: from here on it has a socket and a pid.
+  /// A forked child has spoken up, or a program that lost its socket: it has this one from here on.
   void adopted(int socket, hal::SharedDescriptor maps, hal::SharedDescriptor pagemap);
   void on_request(const ReceivedFrame& frame);
   void on_continue();
   void reject(const std::string& why);
+  static void make_secret(std::array<std::uint64_t, 2>& secret);
   void read_peer();
   void watch_process();
 
@@ -94,17 +95,19 @@ class Session : public std::enable_shared_from_this<Session> {
   std::shared_ptr<ActiveCall> call_;  // under way
   std::optional<protocol::TrapRequest> last_;  // ended; the plan of its answer may still fail
   hal::VirtualRange last_undo_;
+  /// Sockets that the program itself has closed, but that its stub thread still watches.
+  std::vector<hal::SharedDescriptor> retired_;
   bool closed_ = false;
   bool dismissed_ = false;
 
   // Set while only one thread knows the session, or by adoption; read anywhere.
   std::atomic<std::int32_t> pid_{0};
   std::int32_t parent_pid_ = 0;
-  std::uint32_t user_id_ = 0;
+  std::atomic<std::uint32_t> user_id_{0};
   std::atomic<bool> serving_{false};
   hal::UffdPmap* pmap_ = nullptr;  // the space's
   std::unique_ptr<vm::VmSpace> space_;
-  std::array<std::uint64_t, 2> secret_{};
+  std::array<std::uint64_t, 2> secret_{};  // immutable
 
   // Fault thread.
   boost::asio::posix::stream_descriptor userfaultfd_;

@@ -165,6 +165,15 @@ void VmObject::set_size(std::uint64_t bytes) {
   pager_->resize(bytes);
 }
 
+void VmObject::follow_file() {
+  hal::HostFile file;
+  {
+    const std::lock_guard guard(lock_);
+    file = file_;
+  }
+  set_size(file.current_bytes());
+}
+
 void VmObject::grant(const hal::HostFile& file) {
   const std::lock_guard guard(lock_);
   if (file_.attributes.writable || !file.attributes.writable) return;

@@ -74,8 +74,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void attach(OpenedObject opened);
 
   std::uint64_t bytes() const;
-  /// Follows the file's size.
   void set_size(std::uint64_t bytes);
+  /// Takes the size that the file has now.
+  void follow_file();
   /// A later mapping came with a descriptor that may write.
   void grant(const hal::HostFile& file);
   /// Drops what is resident if the file changed since it was read and nobody maps it for writing.

@@ -45,10 +45,8 @@ void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page,
 }
 
 // Follows the file: a program that grew it and now maps more of it finds the new pages.
-void follow_size(const MapEntry& entry, const Call& call) {
-  if (entry.object && entry.object->kind() == VmObject::Kind::file && call.file) {
-    entry.object->set_size(call.file->attributes.bytes);
-  }
+void follow_size(const MapEntry& entry) {
+  if (entry.object && entry.object->kind() == VmObject::Kind::file) entry.object->follow_file();
 }
 
 void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t bytes,
@@ -163,7 +161,7 @@ void mremap(VmSpace& space, Call& call) {
       space.map().clip(*from);
       entry = space.map().find(address);
       tracked = entry->tracked();
-      follow_size(*entry, call);
+      follow_size(*entry);
     }
   }
   if (error != Error::none) return call.finish(error);
