@@ -26,6 +26,7 @@ MapEntry* VmMap::find(VirtualAddress address) {
 }
 
 void VmMap::for_each_in(VirtualRange range, const std::function<void(MapEntry&)>& visit) {
+  if (range.empty()) return;
   for (iterator it = first_in(range); it != entries_.end() && it->range.start() < range.end();
        ++it) {
     visit(*it);
@@ -42,6 +43,7 @@ bool VmMap::covers(VirtualRange range) {
 }
 
 bool VmMap::is_free(VirtualRange range) {
+  if (range.empty()) return true;
   iterator it = first_in(range);
   return it == entries_.end() || it->range.start() >= range.end();
 }
@@ -103,6 +105,7 @@ void VmMap::remove(iterator position) {
 }
 
 void VmMap::erase(VirtualRange range) {
+  if (range.empty()) return;
   clip(range);
   iterator it = first_in(range);
   while (it != entries_.end() && it->range.start() < range.end()) {
@@ -136,6 +139,7 @@ void VmMap::simplify(VirtualRange range) {
 }
 
 void VmMap::set_host(VirtualRange range, const std::vector<hal::HostMapping>& mappings) {
+  if (range.empty()) return;
   for (iterator it = first_in(range); it != entries_.end() && it->range.start() < range.end();) {
     iterator candidate = it++;
     if (candidate->source == Source::host) remove(candidate);
