@@ -111,7 +111,7 @@ int serve(const Options& options) {
   vm::Machine machine(machine_options, backings, rpc.pagers());
   programs.use(machine);
   try {
-    programs.open_userfaultfd_device();
+    programs.open_host();
     programs.listen(options.socket, options.socket_mode);
     rpc.start();
   } catch (const std::system_error& error) {

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <system_error>
 
 #include <boost/asio/post.hpp>
@@ -52,7 +54,18 @@ void ProgramServer::use(vm::Machine& machine) {
   });
 }
 
-void ProgramServer::open_userfaultfd_device() {
+void ProgramServer::open_host() {
+  // With huge pages in shared memory, filling one page of a memfd makes the whole 2 MiB around it
+  // visible, and zero: programs would read zeroes where a file's data belongs.
+  constexpr char kShmemPolicy[] = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+  std::ifstream policy(kShmemPolicy);
+  for (std::string word; policy >> word;) {
+    if (word == "[always]" || word == "[within_size]" || word == "[force]") {
+      errno = ENOTSUP;
+      fail_with("huge pages in shared memory are " + word + ": write never or advise to " +
+                kShmemPolicy);
+    }
+  }
   const int descriptor = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
   if (descriptor < 0) fail_with("open /dev/userfaultfd");
   device_ = hal::SharedDescriptor(descriptor);

@@ -34,9 +34,9 @@ class ProgramServer final : public vm::Inspector {
   /// Binds the program socket with the given mode; a stale socket is replaced. Throws
   /// std::system_error with what was tried: EADDRINUSE when a server is alive there.
   void listen(const std::string& path, unsigned mode);
-  /// Opens /dev/userfaultfd, which every program's userfaultfd is made from. Throws
-  /// std::system_error.
-  void open_userfaultfd_device();
+  /// Opens /dev/userfaultfd, which every program's userfaultfd is made from, and checks that the
+  /// host gives shared memory out page by page. Throws std::system_error.
+  void open_host();
 
   /// What the programs run on; before listen(), and alive until run() has returned.
   void use(vm::Machine& machine);

@@ -25,6 +25,9 @@ class FaultWindow {
   std::uint32_t grow(std::uint64_t page, Advice advice) {
     if (advice == Advice::random) {
       pages_ = 1;
+    } else if (page < next_ && page + pages_ >= next_ && !fresh_) {
+      // Still inside the last window: the program was quicker than its pages.
+      return static_cast<std::uint32_t>(next_ - page);
     } else if (page == next_) {
       pages_ = std::clamp(pages_ * 2, kStart, kMost);
     } else if (advice == Advice::sequential) {
