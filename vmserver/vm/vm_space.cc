@@ -184,7 +184,15 @@ void VmSpace::set_wired(VirtualRange range, bool wired) {
 
 void VmSpace::refresh_host(VirtualRange range) {
   if (layout_.arena.contains(range) || range.empty()) return;
-  map_.set_host(range, pmap_->host_mappings(range));
+  const std::vector<hal::HostMapping> mappings = pmap_->host_mappings(range);
+  // What is wired of the host's stays so for as long as it is mapped, and is counted once.
+  std::vector<VirtualRange> wired;
+  map_.for_each_in(range, [&](MapEntry& entry) {
+    if (entry.source == Source::host && entry.wired) wired.push_back(entry.range);
+  });
+  for (VirtualRange part : wired) set_wired(part, false);
+  map_.set_host(range, mappings);
+  for (VirtualRange part : wired) set_wired(part, true);
 }
 
 bool VmSpace::may_map(VirtualRange range) const {
