@@ -1,0 +1,189 @@
+// mlock, munlock, mlockall and munlockall.
+#include <catch2/catch.hpp>
+
+#include <cerrno>
+
+#include "tests/vm/test_machine.h"
+
+using namespace test;
+
+namespace {
+
+constexpr std::uint64_t kAnonPrivate = bsd::kAnon | bsd::kPrivate;
+constexpr std::uint64_t kCurrent = 1, kFuture = 2;
+
+struct Fixture {
+  TestMachine machine{{.max_wired_pages = 100}};
+  std::unique_ptr<Program> program = std::make_unique<Program>(machine);
+  std::uint64_t at = program->mmap(0, 8 * kPage, bsd::kReadWrite, kAnonPrivate).value;
+
+  bool locked(std::uint64_t address) {
+    return program->pmap()
+        .regions({hal::VirtualAddress(address), hal::VirtualAddress(address + 1)})[0]
+        .locked;
+  }
+  std::uint64_t wired() { return program->space().wired_pages(); }
+};
+
+}  // namespace
+
+TEST_CASE("wiring is the superuser's, before anything else is looked at", "[mlock]") {
+  Fixture f;
+  f.program->superuser = false;
+  CHECK(f.program->mlock(f.at, ~std::uint64_t{0}).error == EPERM);
+  CHECK(f.program->munlock(f.at, ~std::uint64_t{0}).error == EPERM);
+  CHECK(f.program->mlockall(kCurrent).error == EPERM);
+  CHECK(f.program->munlockall().error == EPERM);
+  // mlockall alone looks at its flags first.
+  CHECK(f.program->mlockall(0).error == EINVAL);
+  CHECK(f.program->mlockall(4).error == EINVAL);
+}
+
+TEST_CASE("a range that wraps is EINVAL", "[mlock]") {
+  Fixture f;
+  CHECK(f.program->mlock(f.at, ~std::uint64_t{0}).error == EINVAL);
+  CHECK(f.program->mlock(~std::uint64_t{0} - 10, 5).error == EINVAL);
+  CHECK(f.program->munlock(f.at, ~std::uint64_t{0}).error == EINVAL);
+}
+
+TEST_CASE("more than the machine wires at all is ENOMEM", "[mlock]") {
+  Fixture f;
+  CHECK(f.program->mlock(f.at, 101 * kPage).error == ENOMEM);
+}
+
+TEST_CASE("more than RLIMIT_MEMLOCK is ENOMEM, more than is left of the machine's EAGAIN",
+          "[mlock]") {
+  Fixture f;
+  f.program->memlock_limit = 4 * kPage;
+  CHECK(f.program->mlock(f.at, 5 * kPage).error == ENOMEM);
+  CHECK(f.program->mlock(f.at, 4 * kPage).ok());
+  CHECK(f.program->mlock(f.at + 4 * kPage, kPage).error == ENOMEM);
+
+  Program other(f.machine);
+  const auto mapped = other.mmap(0, 98 * kPage, bsd::kReadWrite, kAnonPrivate);
+  CHECK(other.mlock(mapped.value, 97 * kPage).error == bsd::kEagain);
+  CHECK(other.mlock(mapped.value, 96 * kPage).ok());
+  other.abi = protocol::kAbiLinux;
+  CHECK(other.mlock(mapped.value + 97 * kPage, kPage).error == EAGAIN);
+}
+
+TEST_CASE("mlock with a hole in the range is ENOMEM", "[mlock]") {
+  Fixture f;
+  CHECK(f.program->mlock(f.at, 9 * kPage).error == ENOMEM);
+  CHECK(f.program->munlock(f.at, 9 * kPage).error == ENOMEM);
+  CHECK(f.wired() == 0);
+}
+
+TEST_CASE("mlock brings the pages in and locks them at the host", "[mlock]") {
+  Fixture f;
+  REQUIRE(f.program->mlock(f.at + kPage + 5, kPage).ok());
+  CHECK(f.wired() == 2);
+  CHECK_FALSE(f.locked(f.at));
+  CHECK(f.locked(f.at + kPage));
+  CHECK(f.locked(f.at + 2 * kPage));
+  CHECK_FALSE(f.locked(f.at + 3 * kPage));
+  const auto bits = f.program->mincore(f.at + kPage, 2 * kPage);
+  CHECK(bits.data[0] != 0);
+  CHECK(bits.data[1] != 0);
+}
+
+TEST_CASE("mlock of a file brings its pages in", "[mlock]") {
+  Fixture f;
+  FakeFile& file = f.machine.make_file(40 * kPage);
+  const auto mapped = f.program->mmap(0, 40 * kPage, bsd::kRead, bsd::kShared, file.open());
+  REQUIRE(f.program->mlock(mapped.value, 40 * kPage).ok());
+  const std::uint64_t faults = f.program->space().fault_count();
+  CHECK(f.program->touch(mapped.value, 40) == hal::SimResult::done);
+  CHECK(f.program->space().fault_count() == faults);
+}
+
+TEST_CASE("pages that cannot be brought in are ENOMEM, and nothing is wired", "[mlock]") {
+  Fixture f;
+  FakeFile& file = f.machine.make_file(2 * kPage);
+  const auto mapped = f.program->mmap(0, 4 * kPage, bsd::kRead, bsd::kShared, file.open());
+  CHECK(f.program->mlock(mapped.value, 4 * kPage).error == ENOMEM);
+  CHECK(f.wired() == 0);
+}
+
+TEST_CASE("wiring twice counts once, and one munlock undoes it", "[mlock]") {
+  Fixture f;
+  REQUIRE(f.program->mlock(f.at, 4 * kPage).ok());
+  REQUIRE(f.program->mlock(f.at + 2 * kPage, 4 * kPage).ok());
+  CHECK(f.wired() == 6);
+  CHECK(f.machine.machine.wired_pages() == 6);
+  REQUIRE(f.program->munlock(f.at, 8 * kPage).ok());
+  CHECK(f.wired() == 0);
+  CHECK(f.machine.machine.wired_pages() == 0);
+  CHECK_FALSE(f.locked(f.at));
+  CHECK(f.program->space().map().entry_count() == 1);
+}
+
+TEST_CASE("what is unmapped is no longer wired", "[mlock]") {
+  Fixture f;
+  REQUIRE(f.program->mlock(f.at, 8 * kPage).ok());
+  REQUIRE(f.program->munmap(f.at, 3 * kPage).ok());
+  CHECK(f.machine.machine.wired_pages() == 5);
+  f.program->kill();
+  CHECK(f.machine.machine.wired_pages() == 0);
+}
+
+TEST_CASE("the host's own memory can be wired again and again", "[mlock]") {
+  Fixture f;
+  for (int i = 0; i < 100; ++i) {
+    REQUIRE(f.program->mlock(kData, 4 * kPage).ok());
+    CHECK(f.wired() == 4);
+    // Something takes a new picture of the host's mappings.
+    REQUIRE(f.program->mincore(kData, kPage).ok());
+    CHECK(f.wired() == 4);
+    REQUIRE(f.program->munlock(kData, 4 * kPage).ok());
+    CHECK(f.wired() == 0);
+  }
+}
+
+TEST_CASE("mlockall(MCL_CURRENT) wires what there is", "[mlock]") {
+  Fixture f;
+  const auto none = f.program->mmap(0, kPage, bsd::kNone, kAnonPrivate);
+  REQUIRE(f.program->mlockall(kCurrent).ok());
+  CHECK(f.locked(f.at));
+  CHECK(f.locked(kData));
+  CHECK_FALSE(f.locked(none.value));
+  const auto later = f.program->mmap(0, kPage, bsd::kReadWrite, kAnonPrivate);
+  CHECK_FALSE(f.locked(later.value));
+}
+
+TEST_CASE("mlockall(MCL_FUTURE) wires what comes, until munlockall", "[mlock]") {
+  Fixture f;
+  REQUIRE(f.program->mlockall(kFuture).ok());
+  CHECK_FALSE(f.locked(f.at));
+  const auto later = f.program->mmap(0, 3 * kPage, bsd::kReadWrite, kAnonPrivate);
+  CHECK(f.locked(later.value));
+  CHECK(f.wired() == 3);
+  REQUIRE(f.program->munlockall().ok());
+  CHECK(f.wired() == 0);
+  CHECK_FALSE(f.locked(later.value));
+  const auto last = f.program->mmap(0, 3 * kPage, bsd::kReadWrite, kAnonPrivate);
+  CHECK_FALSE(f.locked(last.value));
+}
+
+TEST_CASE("mlockall that cannot lock everything is EAGAIN", "[mlock]") {
+  Fixture f;
+  f.program->pmap().fail_next(hal::Step::Kind::lock, ENOMEM);
+  CHECK(f.program->mlockall(kCurrent).error == bsd::kEagain);
+  CHECK(f.wired() == 0);
+}
+
+TEST_CASE("a mapping that MCL_FUTURE cannot lock is taken back", "[mlock]") {
+  Fixture f;
+  REQUIRE(f.program->mlockall(kFuture).ok());
+  f.program->pmap().fail_next(hal::Step::Kind::lock, ENOMEM);
+  CHECK(f.program->mmap(0, kPage, bsd::kReadWrite, kAnonPrivate).error == ENOMEM);
+  CHECK(f.wired() == 0);
+  CHECK(f.program->space().map().managed_bytes() == 8 * kPage);
+}
+
+TEST_CASE("mlock of nothing succeeds", "[mlock]") {
+  Fixture f;
+  CHECK(f.program->mlock(f.at, 0).ok());
+  CHECK(f.program->munlock(f.at, 0).ok());
+  CHECK(f.wired() == 0);
+}

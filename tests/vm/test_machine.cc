@@ -1,0 +1,289 @@
+#include "tests/vm/test_machine.h"
+
+#include <cerrno>
+
+#include <catch2/catch.hpp>
+
+namespace test {
+
+using hal::Protection;
+using hal::SimResult;
+using hal::VirtualAddress;
+using hal::VirtualRange;
+
+namespace {
+
+VirtualRange range_of(std::uint64_t start, std::uint64_t end) {
+  return {VirtualAddress(start), VirtualAddress(end)};
+}
+
+vm::SpaceLayout make_layout(bool arena) {
+  vm::SpaceLayout layout;
+  layout.bounds = range_of(kLowest, kHighest);
+  layout.placement = range_of(kArenaStart, kArenaStart + kArenaBytes);
+  if (arena) {
+    layout.arena = layout.placement;
+    // At the arena's end, as the shim puts it outside of what is handed out.
+    layout.nameplate = range_of(kHighest - 16 * kPage, kHighest - 15 * kPage);
+  }
+  layout.text = VirtualAddress(kText);
+  layout.data = VirtualAddress(kData);
+  return layout;
+}
+
+vm::MachineOptions options_of(const MachineChoices& choices) {
+  vm::MachineOptions options;
+  options.personality = vm::find_personality("freebsd-7");
+  options.max_wired_pages = choices.max_wired_pages;
+  options.max_entries = choices.max_entries;
+  return options;
+}
+
+}  // namespace
+
+TestMachine::TestMachine(const MachineChoices& choices)
+    : memory(std::make_shared<hal::SimMemory>()),
+      backings(memory),
+      machine(options_of(choices), backings, pagers) {}
+
+TestMachine::~TestMachine() {
+  pagers.hold(false);
+  pagers.pump_all();
+  for (const std::string& violation : pagers.violations()) FAIL_CHECK(violation);
+  CHECK(nothing_left());
+}
+
+bool TestMachine::nothing_left() const {
+  return machine.object_count() == 0 && pagers.open_objects() == 0 && pagers.queued() == 0 &&
+         machine.quiet();
+}
+
+Program::Program(TestMachine& machine, ProgramLayout layout) : machine_(machine) {
+  auto pmap = std::make_unique<hal::SimPmap>(machine.memory);
+  pmap_ = pmap.get();
+  const vm::SpaceLayout where = make_layout(layout.arena);
+  if (layout.arena) pmap->reserve(where.arena);
+  pmap->add_host_mapping(range_of(kText, kText + 4 * kPage),
+                         Protection::read() | Protection::execute(), "/bin/program");
+  pmap->add_host_mapping(range_of(kData, kData + 4 * kPage),
+                         Protection::read() | Protection::write(), "/bin/program");
+  pmap->add_host_mapping(range_of(kHostStack, kHostStack + 16 * kPage),
+                         Protection::read() | Protection::write(), "[stack]");
+  pmap->add_host_mapping(range_of(kHighest - 64 * kPage, kHighest - 62 * kPage),
+                         Protection::read() | Protection::execute(), "[vdso]");
+  space_ = std::make_unique<vm::VmSpace>(machine.machine, std::move(pmap), where);
+  connect();
+}
+
+Program::Program(TestMachine& machine, std::unique_ptr<vm::VmSpace> space, hal::SimPmap& pmap)
+    : machine_(machine), pmap_(&pmap), space_(std::move(space)) {
+  connect();
+}
+
+Program::~Program() = default;
+
+void Program::connect() {
+  cpu_ = std::make_unique<hal::SimCpu>(
+      *pmap_, [this](VirtualAddress page, bool write) { space_->fault(page, write); },
+      [this] { return machine_.pagers.pump(); });
+  pmap_->set_prefault([this](VirtualRange range, bool write) {
+    return cpu_->touch(range, write) == SimResult::done ? 0 : ENOMEM;
+  });
+}
+
+protocol::TrapRequest Program::request(protocol::CallNumber number,
+                                       std::initializer_list<std::uint64_t> arguments) const {
+  protocol::TrapRequest request{};
+  request.magic = protocol::kMagic;
+  request.call = number;
+  request.abi = abi;
+  std::copy(arguments.begin(), arguments.end(), request.args);
+  switch (number) {
+    case protocol::kCallMlock:
+    case protocol::kCallMlock2:
+    case protocol::kCallMlockall:
+      request.limits[0] = memlock_limit;
+      break;
+    default:
+      request.limits[0] = address_space_limit;
+      request.limits[1] = data_limit;
+  }
+  if (bad_descriptor) request.flags = protocol::kRequestBadDescriptor;
+  return request;
+}
+
+std::unique_ptr<PendingCall> Program::start(const protocol::TrapRequest& request,
+                                            const std::optional<hal::HostFile>& file) {
+  auto call = std::make_unique<PendingCall>(*this, request, file);
+  space_->handle(*call);
+  return call;
+}
+
+CallResult Program::call(const protocol::TrapRequest& request,
+                         const std::optional<hal::HostFile>& file) {
+  const auto call = start(request, file);
+  while (!call->finished() && machine_.pagers.pump()) continue;
+  REQUIRE(call->finished());
+  return call->result();
+}
+
+CallResult Program::mmap(std::uint64_t address, std::uint64_t bytes, std::uint64_t protection,
+                         std::uint64_t flags, const std::optional<hal::HostFile>& file,
+                         std::uint64_t offset) {
+  const std::uint64_t descriptor = file || bad_descriptor ? 3 : ~std::uint64_t{0};
+  return call(request(protocol::kCallMmap, {address, bytes, protection, flags, descriptor, offset}),
+              file);
+}
+
+CallResult Program::munmap(std::uint64_t address, std::uint64_t bytes) {
+  return call(request(protocol::kCallMunmap, {address, bytes}));
+}
+
+CallResult Program::mremap(std::uint64_t address, std::uint64_t bytes, std::uint64_t new_bytes,
+                           std::uint64_t flags, std::uint64_t target,
+                           const std::optional<hal::HostFile>& file) {
+  return call(request(protocol::kCallMremap, {address, bytes, new_bytes, flags, target}), file);
+}
+
+CallResult Program::mprotect(std::uint64_t address, std::uint64_t bytes,
+                             std::uint64_t protection) {
+  return call(request(protocol::kCallMprotect, {address, bytes, protection}));
+}
+
+CallResult Program::msync(std::uint64_t address, std::uint64_t bytes, std::uint64_t flags) {
+  return call(request(protocol::kCallMsync, {address, bytes, flags}));
+}
+
+CallResult Program::minherit(std::uint64_t address, std::uint64_t bytes, std::uint64_t inherit) {
+  return call(request(protocol::kCallMinherit, {address, bytes, inherit}));
+}
+
+CallResult Program::madvise(std::uint64_t address, std::uint64_t bytes, std::uint64_t advice) {
+  return call(request(protocol::kCallMadvise, {address, bytes, advice}));
+}
+
+CallResult Program::posix_madvise(std::uint64_t address, std::uint64_t bytes,
+                                  std::uint64_t advice) {
+  return call(request(protocol::kCallPosixMadvise, {address, bytes, advice}));
+}
+
+CallResult Program::mincore(std::uint64_t address, std::uint64_t bytes) {
+  CallResult whole;
+  const std::uint64_t pages = hal::pages_for_bytes(bytes);
+  do {
+    const CallResult part =
+        call(request(protocol::kCallMincore, {address, bytes, 0, whole.data.size()}));
+    whole.error = part.error;
+    whole.data.insert(whole.data.end(), part.data.begin(), part.data.end());
+    if (!part.ok() || part.value == 0) break;
+  } while (whole.data.size() < pages);
+  return whole;
+}
+
+CallResult Program::mlock(std::uint64_t address, std::uint64_t bytes) {
+  return call(request(protocol::kCallMlock, {address, bytes}));
+}
+
+CallResult Program::munlock(std::uint64_t address, std::uint64_t bytes) {
+  return call(request(protocol::kCallMunlock, {address, bytes}));
+}
+
+CallResult Program::mlockall(std::uint64_t how) {
+  return call(request(protocol::kCallMlockall, {how}));
+}
+
+CallResult Program::munlockall() { return call(request(protocol::kCallMunlockall)); }
+
+CallResult Program::exit() { return call(request(protocol::kCallExit)); }
+
+SimResult Program::read(std::uint64_t address, std::span<std::byte> bytes) {
+  return cpu_->read(VirtualAddress(address), bytes);
+}
+
+SimResult Program::write(std::uint64_t address, std::span<const std::byte> bytes) {
+  return cpu_->write(VirtualAddress(address), bytes);
+}
+
+SimResult Program::touch(std::uint64_t address, std::uint64_t pages, bool write) {
+  return cpu_->touch(range_of(address, address + pages * kPage), write);
+}
+
+unsigned Program::load(std::uint64_t address) {
+  std::byte byte{};
+  REQUIRE(read(address, std::span(&byte, 1)) == SimResult::done);
+  return static_cast<unsigned>(byte);
+}
+
+void Program::store(std::uint64_t address, unsigned value) {
+  REQUIRE(try_store(address, value) == SimResult::done);
+}
+
+SimResult Program::try_load(std::uint64_t address) {
+  std::byte byte{};
+  return read(address, std::span(&byte, 1));
+}
+
+SimResult Program::try_store(std::uint64_t address, unsigned value) {
+  const std::byte byte{static_cast<unsigned char>(value)};
+  return write(address, std::span(&byte, 1));
+}
+
+std::unique_ptr<Program> Program::fork_unsettled() {
+  auto pmap = pmap_->fork();
+  hal::SimPmap& childs = *pmap;
+  auto child = std::unique_ptr<Program>(
+      new Program(machine_, space_->fork(std::move(pmap)), childs));
+  child->abi = abi;
+  return child;
+}
+
+std::unique_ptr<Program> Program::fork() {
+  auto child = fork_unsettled();
+  hal::Plan plan;
+  child->space_->settle(plan);
+  REQUIRE(child->pmap_->apply(plan) == 0);
+  return child;
+}
+
+void Program::kill() {
+  pmap_->kill();
+  space_->close();
+}
+
+PendingCall::PendingCall(Program& program, const protocol::TrapRequest& what,
+                         const std::optional<hal::HostFile>& with)
+    : program_(program), superuser_(program.superuser) {
+  request = what;
+  abi = vm::find_abi(what.abi);
+  file = with;
+}
+
+void PendingCall::run_plan(Next next) {
+  const int error = program_.pmap().apply(plan);
+  plan.clear();
+  next(vm::error_from_errno(error));
+}
+
+void PendingCall::finish(const vm::Answer& answer) {
+  CHECK_FALSE(finished_);
+  const int error = program_.pmap().apply(plan);
+  plan.clear();
+  if (error != 0 && !undone_) {
+    undone_ = true;
+    program_.space().undo(*this, answer.undo, vm::error_from_errno(error));
+    return;
+  }
+  answer_ = answer;
+  finished_ = true;
+}
+
+CallResult PendingCall::result() const {
+  CallResult result;
+  result.error = abi->error_number(answer_.error);
+  result.value = answer_.value;
+  result.value_from_host = answer_.value_from_host;
+  result.data = data;
+  return result;
+}
+
+}  // namespace test

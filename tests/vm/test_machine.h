@@ -1,0 +1,187 @@
+// The fixture of the core's tests: a Machine on simulated memory, fake pagers, and programs that
+// make calls and touch memory.
+//
+//   TestMachine   memory, pagers, and the vm::Machine on them
+//   Program       a VmSpace on a SimPmap: calls by name, loads and stores, fork, kill
+//   CallResult    what a call gave, in the caller's own numbers
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "hal/sim/sim_backing.h"
+#include "hal/sim/sim_cpu.h"
+#include "hal/sim/sim_pmap.h"
+#include "protocol/trap_frame.h"
+#include "tests/vm/fake_pager.h"
+#include "vmserver/vm/machine.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace test {
+
+inline constexpr std::uint64_t kPage = hal::kPageSize;
+
+/// FreeBSD's numbers, as its programs have them from sys/mman.h. The host's are its own headers'.
+namespace bsd {
+inline constexpr std::uint64_t kShared = 0x0001, kPrivate = 0x0002, kFixed = 0x0010,
+                               kStack = 0x0400, kNoSync = 0x0800, kAnon = 0x1000,
+                               kNoCore = 0x20000;
+inline constexpr std::uint64_t kNone = 0, kRead = 1, kWrite = 2, kExec = 4, kReadWrite = 3;
+inline constexpr std::uint64_t kSync = 0, kAsync = 1, kInvalidate = 2;
+inline constexpr std::uint64_t kInheritShare = 0, kInheritCopy = 1, kInheritNone = 2;
+inline constexpr std::uint64_t kNormal = 0, kRandom = 1, kSequential = 2, kWillNeed = 3,
+                               kDontNeed = 4, kFree = 5, kNoSyncAdvice = 6, kAutoSync = 7,
+                               kNoCoreAdvice = 8, kCore = 9, kProtect = 10;
+inline constexpr int kEagain = 35, kEopnotsupp = 45, kEnosys = 78;
+}  // namespace bsd
+
+inline constexpr std::uint64_t kArenaStart = 0x10'0000'0000;  // behind the largest heap
+inline constexpr std::uint64_t kArenaBytes = std::uint64_t{1} << 30;
+inline constexpr std::uint64_t kText = 0x40'0000;
+inline constexpr std::uint64_t kData = 0x60'0000;
+inline constexpr std::uint64_t kHostStack = 0x7fff'ffe0'0000;
+inline constexpr std::uint64_t kLowest = 0x1'0000;
+inline constexpr std::uint64_t kHighest = 0x7fff'ffff'f000;
+inline constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
+/// Far from the arena and from everything the host has.
+inline constexpr std::uint64_t kElsewhere = 0x5000'0000'0000;
+
+struct CallResult {
+  int error = 0;  ///< in the caller's numbers
+  std::uint64_t value = 0;
+  bool value_from_host = false;
+  std::vector<std::uint8_t> data;
+  bool ok() const { return error == 0; }
+};
+
+struct MachineChoices {
+  std::uint64_t max_wired_pages = 1024;
+  std::uint64_t max_entries = 0;
+};
+
+class Program;
+
+class TestMachine {
+ public:
+  explicit TestMachine(const MachineChoices& choices = {});
+  /// Fails the test when the core broke a rule towards a pager, or left objects behind.
+  ~TestMachine();
+
+  FakeFile& make_file(std::uint64_t bytes) { return pagers.make_file(bytes); }
+  /// Every object has gone, at the pagers as well.
+  bool nothing_left() const;
+
+  std::shared_ptr<hal::SimMemory> memory;
+  hal::SimBackingFactory backings;
+  FakePagerDirectory pagers;
+  vm::Machine machine;
+};
+
+struct ProgramLayout {
+  bool arena = true;  ///< false: as under a finite RLIMIT_AS
+};
+
+/// A call that is under way, and what came of it.
+class PendingCall;
+
+class Program {
+ public:
+  explicit Program(TestMachine& machine, ProgramLayout layout = {});
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  // Calls. Each takes its pagers along until it has ended.
+  CallResult mmap(std::uint64_t address, std::uint64_t bytes, std::uint64_t protection,
+                  std::uint64_t flags, const std::optional<hal::HostFile>& file = std::nullopt,
+                  std::uint64_t offset = 0);
+  CallResult munmap(std::uint64_t address, std::uint64_t bytes);
+  CallResult mremap(std::uint64_t address, std::uint64_t bytes, std::uint64_t new_bytes,
+                    std::uint64_t flags = 0, std::uint64_t target = 0,
+                    const std::optional<hal::HostFile>& file = std::nullopt);
+  CallResult mprotect(std::uint64_t address, std::uint64_t bytes, std::uint64_t protection);
+  CallResult msync(std::uint64_t address, std::uint64_t bytes, std::uint64_t flags);
+  CallResult minherit(std::uint64_t address, std::uint64_t bytes, std::uint64_t inherit);
+  CallResult madvise(std::uint64_t address, std::uint64_t bytes, std::uint64_t advice);
+  CallResult posix_madvise(std::uint64_t address, std::uint64_t bytes, std::uint64_t advice);
+  /// Asks again until all is answered, as the shim does; `data` holds a byte for each page.
+  CallResult mincore(std::uint64_t address, std::uint64_t bytes);
+  CallResult mlock(std::uint64_t address, std::uint64_t bytes);
+  CallResult munlock(std::uint64_t address, std::uint64_t bytes);
+  CallResult mlockall(std::uint64_t how);
+  CallResult munlockall();
+  CallResult exit();
+  CallResult call(const protocol::TrapRequest& request,
+                  const std::optional<hal::HostFile>& file = std::nullopt);
+  protocol::TrapRequest request(protocol::CallNumber number,
+                                std::initializer_list<std::uint64_t> arguments = {}) const;
+  /// The same, but left alone: for pagers that are held back.
+  std::unique_ptr<PendingCall> start(const protocol::TrapRequest& request,
+                                     const std::optional<hal::HostFile>& file = std::nullopt);
+
+  // Loads and stores.
+  hal::SimResult read(std::uint64_t address, std::span<std::byte> bytes);
+  hal::SimResult write(std::uint64_t address, std::span<const std::byte> bytes);
+  hal::SimResult touch(std::uint64_t address, std::uint64_t pages = 1, bool write = false);
+  /// One byte; fails the test when it is not there.
+  unsigned load(std::uint64_t address);
+  void store(std::uint64_t address, unsigned value);
+  hal::SimResult try_load(std::uint64_t address);
+  hal::SimResult try_store(std::uint64_t address, unsigned value = 1);
+
+  /// A child; it has settled, as after its first call.
+  std::unique_ptr<Program> fork();
+  /// Without settling: tests look at what its first call brings.
+  std::unique_ptr<Program> fork_unsettled();
+  /// Ends without a word: page tables first, then the session.
+  void kill();
+
+  vm::VmSpace& space() { return *space_; }
+  hal::SimPmap& pmap() { return *pmap_; }
+  TestMachine& machine() { return machine_; }
+  std::uint64_t arena() const { return kArenaStart; }
+  std::vector<vm::EntryReport> entries() { return space_->entries(); }
+
+  // Whose numbers the calls are in, and who calls.
+  std::uint16_t abi = protocol::kAbiFreebsd;
+  bool superuser = true;
+  bool bad_descriptor = false;
+  std::uint64_t address_space_limit = kNoLimit;
+  std::uint64_t data_limit = kNoLimit;
+  std::uint64_t memlock_limit = kNoLimit;
+
+ private:
+  Program(TestMachine& machine, std::unique_ptr<vm::VmSpace> space, hal::SimPmap& pmap);
+  void connect();
+
+  TestMachine& machine_;
+  hal::SimPmap* pmap_ = nullptr;
+  std::unique_ptr<vm::VmSpace> space_;
+  std::unique_ptr<hal::SimCpu> cpu_;
+};
+
+class PendingCall final : public vm::Call {
+ public:
+  PendingCall(Program& program, const protocol::TrapRequest& what,
+              const std::optional<hal::HostFile>& with);
+
+  void run_plan(Next next) override;
+  void finish(const vm::Answer& answer) override;
+  bool superuser() override { return superuser_; }
+
+  bool finished() const { return finished_; }
+  CallResult result() const;
+
+ private:
+  Program& program_;
+  const bool superuser_;
+  bool finished_ = false;
+  bool undone_ = false;
+  vm::Answer answer_;
+};
+
+}  // namespace test
