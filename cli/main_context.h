@@ -86,7 +86,10 @@ class MainContext final : public kj::ProcessContext {
   /// One line, whatever the message has.
   void print(std::string_view message) {
     std::string line(message.substr(0, message.find('\n')));
-    if (!line.starts_with(program_name_ + ":")) line.insert(0, program_name_ + ": ");
+    // kj::MainBuilder puts the name in front itself, with a subcommand's behind it.
+    const bool named =
+        line.starts_with(program_name_ + ":") || line.starts_with(program_name_ + " ");
+    if (!named) line.insert(0, program_name_ + ": ");
     line += '\n';
     std::fputs(line.c_str(), stderr);
   }

@@ -156,10 +156,34 @@ long connect_to_server() {
   return socket;
 }
 
-// What comes with Begin and Adopt: how the server sees this address space.
-int open_own(const char* path) {
-  return static_cast<int>(sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
-}
+// Descriptors that go along with Begin and Adopt.
+class Passed {
+ public:
+  ~Passed() {
+    for (unsigned i = 0; i < owned_; ++i) close_descriptor(descriptors_[count_ - 1 - i]);
+  }
+  void add(int descriptor) { descriptors_[count_++] = descriptor; }
+  /// How the server sees this address space. Returns which of protocol::ProcFile could be opened.
+  uint64_t add_proc_files() {
+    return add_proc_file("/proc/self/maps", protocol::kProcMaps) |
+           add_proc_file("/proc/self/pagemap", protocol::kProcPagemap);
+  }
+  const int* descriptors() const { return descriptors_; }
+  unsigned count() const { return count_; }
+
+ private:
+  uint64_t add_proc_file(const char* path, protocol::ProcFile which) {
+    const long descriptor = sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (failed(descriptor)) return 0;
+    add(static_cast<int>(descriptor));
+    ++owned_;
+    return which;
+  }
+
+  int descriptors_[4];
+  unsigned count_ = 0;
+  unsigned owned_ = 0;  // the last ones
+};
 
 // The page whose absence tells a forked child.
 void mark_parent() {
@@ -251,22 +275,14 @@ long begin(const char*& what) {
   request.program_headers = getauxval(AT_PHDR);
   request.map_minimum = 0;
   request.map_maximum = kMapMaximum;
-  int descriptors[protocol::kBeginDescriptorCount];
-  descriptors[protocol::kBeginUserfaultfd] = static_cast<int>(userfaultfd);
-  descriptors[protocol::kBeginMaps] = open_own("/proc/self/maps");
-  descriptors[protocol::kBeginPagemap] = open_own("/proc/self/pagemap");
-  if (descriptors[protocol::kBeginMaps] < 0) {
-    what = "/proc/self/maps";
-    return descriptors[protocol::kBeginMaps];
+  long sent;
+  {
+    Passed passed;
+    passed.add(static_cast<int>(userfaultfd));
+    request.proc_files = passed.add_proc_files();
+    sent = send(static_cast<int>(socket), &request, sizeof(request), passed.descriptors(),
+                passed.count());
   }
-  if (descriptors[protocol::kBeginPagemap] < 0) {
-    what = "/proc/self/pagemap";
-    return descriptors[protocol::kBeginPagemap];
-  }
-  const long sent = send(static_cast<int>(socket), &request, sizeof(request), descriptors,
-                         protocol::kBeginDescriptorCount);
-  close_descriptor(descriptors[protocol::kBeginMaps]);
-  close_descriptor(descriptors[protocol::kBeginPagemap]);
   if (failed(sent)) return sent;
   protocol::TrapReply reply;
   const Received answered = receive(static_cast<int>(socket), &reply, sizeof(reply));
@@ -288,13 +304,10 @@ bool adopt(int over) {
   request.who = *self.nameplate;
 
   int pair[2] = {-1, -1};
-  int descriptors[protocol::kAdoptDescriptorCount];
-  unsigned count = 0;
   int socket = -1;
   if (over >= 0) {
     if (failed(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))) return false;
     socket = pair[0];
-    descriptors[count++] = pair[1];
   } else {
     const long connected = connect_to_server();
     if (failed(connected)) return false;
@@ -302,14 +315,13 @@ bool adopt(int over) {
     protocol::Welcome welcome{};
     close_descriptor(receive(socket, &welcome, sizeof(welcome)).descriptor);
   }
-  const int maps = open_own("/proc/self/maps");
-  const int pagemap = open_own("/proc/self/pagemap");
-  descriptors[count++] = maps;
-  descriptors[count++] = pagemap;
-  const long sent =
-      maps < 0 || pagemap < 0 ? -1 : send(over, &request, sizeof(request), descriptors, count);
-  close_descriptor(maps);
-  close_descriptor(pagemap);
+  long sent;
+  {
+    Passed passed;
+    if (pair[1] >= 0) passed.add(pair[1]);
+    request.proc_files = passed.add_proc_files();
+    sent = send(over, &request, sizeof(request), passed.descriptors(), passed.count());
+  }
   close_descriptor(pair[1]);
 
   protocol::TrapReply reply;

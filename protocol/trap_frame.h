@@ -6,7 +6,7 @@
 //
 // A session:
 //   1. the server, as soon as it has accepted:   Welcome + the descriptor of /dev/userfaultfd
-//   2. the program, with its arena reserved:      Begin   + userfaultfd, /proc/self/maps, pagemap
+//   2. the program, with its arena reserved:      Begin   + its userfaultfd, maps and pagemap
 //   3. the server:                                TrapReply (error, or value = space number)
 //   4. then as often as needed:                   TrapRequest (+ a file)  ->  TrapReply (+ a memfd)
 //
@@ -75,9 +75,11 @@ struct Begin {
   uint64_t program_headers;  ///< AT_PHDR: tells text and data of the program
   uint64_t map_minimum;      ///< lowest and highest address that programs may map
   uint64_t map_maximum;
+  uint64_t proc_files;  ///< which of ProcFile come along
 };
-/// Descriptors that come with Begin, in this order.
-enum BeginDescriptor { kBeginUserfaultfd, kBeginMaps, kBeginPagemap, kBeginDescriptorCount };
+/// With Begin come the userfaultfd and then those of these that the program could open (one that
+/// changed its user may not). The server tries to open the others itself.
+enum ProcFile : uint64_t { kProcMaps = 1, kProcPagemap = 2 };
 
 /// What the server writes into the nameplate page of every address space. The page is wiped on
 /// fork, and the server fills the child's anew before the child can have read it.
@@ -103,13 +105,14 @@ enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
 };
 
-/// A child's request for a session of its own; comes with the descriptors of AdoptDescriptor.
+/// A child's request for a session of its own. With it come its socket (not over a new connection,
+/// which is that socket) and its ProcFiles.
 struct Adopt {
   uint32_t magic;
   uint32_t version;
   Nameplate who;
+  uint64_t proc_files;
 };
-enum AdoptDescriptor { kAdoptSocket, kAdoptMaps, kAdoptPagemap, kAdoptDescriptorCount };
 inline constexpr uint32_t kAdoptMagic = 0x766d6164;  // "vmad"
 
 struct HostOp {

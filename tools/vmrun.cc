@@ -106,8 +106,9 @@ class VmrunMain {
                "1 when the server could not be started, 2 for bad options, 126 when PROGRAM cannot "
                "be executed, 127 when it is not found.")
         .addOptionWithArg({"memory"}, KJ_BIND_METHOD(*this, set_memory), "SIZE",
-                          "Keep at most this much memory resident: bytes, or a number with K, M, G "
-                          "or T (powers of 1024). Default: no limit.")
+                          "The private server's memory: bytes, or a number with K, M, G or T "
+                          "(powers of 1024). Reported, and the base of the wiring limit; not "
+                          "enforced by paging out in this version. Default: no limit.")
         .addOptionWithArg({"personality"}, KJ_BIND_METHOD(*this, set_personality), "NAME",
                           "Whose rules the calls follow. Default: freebsd-7.")
         .addOptionWithArg(

@@ -40,6 +40,11 @@ bool is_frame(const ReceivedFrame& received, std::span<const std::byte> buffer, 
   return frame.magic == magic;
 }
 
+std::size_t proc_file_count(std::uint64_t which) {
+  return ((which & protocol::kProcMaps) != 0 ? 1 : 0) +
+         ((which & protocol::kProcPagemap) != 0 ? 1 : 0);
+}
+
 // Text and data of the program itself: the first mapping of the file that its program headers are
 // in, and the first writable one.
 void find_program(hal::Pmap& pmap, VirtualAddress headers, vm::SpaceLayout& layout) {
@@ -163,7 +168,7 @@ void Session::begin(const ReceivedFrame& frame) {
   protocol::Begin request{};
   std::memcpy(&request, buffer_.data(), sizeof(request));
   if (request.version != protocol::kVersion ||
-      frame.descriptors.size() != protocol::kBeginDescriptorCount) {
+      frame.descriptors.size() != 1 + proc_file_count(request.proc_files)) {
     return reject("its shim is of another version");
   }
   vm::SpaceLayout layout;
@@ -183,9 +188,10 @@ void Session::begin(const ReceivedFrame& frame) {
     return reject("its arena is not where memory can be");
   }
 
-  auto pmap = std::make_unique<hal::UffdPmap>(frame.descriptors[protocol::kBeginUserfaultfd],
-                                              frame.descriptors[protocol::kBeginMaps],
-                                              frame.descriptors[protocol::kBeginPagemap]);
+  const ProcFiles files =
+      proc_files(std::span(frame.descriptors).subspan(1), request.proc_files);
+  auto pmap =
+      std::make_unique<hal::UffdPmap>(frame.descriptors.front(), files.maps, files.pagemap);
   try {
     pmap->enable();
     if (!layout.arena.empty()) pmap->register_missing(layout.arena);
@@ -222,14 +228,14 @@ bool Session::write_nameplate() {
   return pmap_->enter_page(space_->layout().nameplate.start(), page.data());
 }
 
-void Session::adopt(const ReceivedFrame& frame) {
+void Session::adopt(ReceivedFrame& frame) {
   protocol::Adopt request{};
   std::memcpy(&request, buffer_.data(), sizeof(request));
   // Over the parent's socket the child hands in one of its own; over a new connection it is that.
   const bool own_connection = !serving_;
-  const std::size_t first = own_connection ? protocol::kAdoptMaps : protocol::kAdoptSocket;
   if (request.version != protocol::kVersion ||
-      frame.descriptors.size() != protocol::kAdoptDescriptorCount - first) {
+      frame.descriptors.size() !=
+          (own_connection ? 0 : 1) + proc_file_count(request.proc_files)) {
     return reject("it cannot be adopted: its shim is of another version");
   }
   const std::shared_ptr<Session> child = server_.find(request.who.space);
@@ -247,13 +253,36 @@ void Session::adopt(const ReceivedFrame& frame) {
     if (process_.is_open()) process_.close();
     server_.remove(*this);
   } else {
-    socket = fcntl(frame.descriptors[protocol::kAdoptSocket].get(), F_DUPFD_CLOEXEC, 0);
+    socket = fcntl(frame.descriptors.front().get(), F_DUPFD_CLOEXEC, 0);
+    frame.descriptors.erase(frame.descriptors.begin());
   }
-  const std::size_t maps = protocol::kAdoptMaps - first;
-  child->adopted(socket, frame.descriptors[maps], frame.descriptors[maps + 1]);
+  child->adopted(socket, frame.descriptors, request.proc_files);
 }
 
-void Session::adopted(int socket, SharedDescriptor maps, SharedDescriptor pagemap) {
+Session::ProcFiles Session::proc_files(std::span<const SharedDescriptor> passed,
+                                       std::uint64_t which) const {
+  const auto take = [&](std::uint64_t bit, const char* name) {
+    if ((which & bit) != 0) {
+      const SharedDescriptor file = passed.front();
+      passed = passed.subspan(1);
+      return file;
+    }
+    const std::string path = "/proc/" + std::to_string(pid_.load()) + name;
+    const SharedDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) {
+      spdlog::warn("open {}: {}: pages that it stores into files all count as written", path,
+                   std::strerror(errno));
+    }
+    return file;
+  };
+  ProcFiles files;
+  files.maps = take(protocol::kProcMaps, "/maps");
+  files.pagemap = take(protocol::kProcPagemap, "/pagemap");
+  return files;
+}
+
+void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
+                      std::uint64_t proc_files) {
   if (socket < 0) return;
   if (closed_) {
     ::close(socket);
@@ -267,7 +296,8 @@ void Session::adopted(int socket, SharedDescriptor maps, SharedDescriptor pagema
     return;
   }
   read_peer();
-  pmap_->set_proc_files(std::move(maps), std::move(pagemap));
+  const ProcFiles files = this->proc_files(passed, proc_files);
+  pmap_->set_proc_files(files.maps, files.pagemap);
   if (again) {
     spdlog::info("program {}: has a new connection", pid_.load());
   } else {

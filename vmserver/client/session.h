@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -64,9 +65,16 @@ class Session : public std::enable_shared_from_this<Session> {
   void wait_for_frame();
   void on_frame(ReceivedFrame& frame);
   void begin(const ReceivedFrame& frame);
-  void adopt(const ReceivedFrame& frame);
+  void adopt(ReceivedFrame& frame);
   /// A forked child has spoken up, or a program that lost its socket: it has this one from here on.
-  void adopted(int socket, hal::SharedDescriptor maps, hal::SharedDescriptor pagemap);
+  void adopted(int socket, const std::vector<hal::SharedDescriptor>& passed,
+               std::uint64_t proc_files);
+  /// How to look at the program's address space: by the files it passed, or opened here.
+  struct ProcFiles {
+    hal::SharedDescriptor maps;
+    hal::SharedDescriptor pagemap;
+  };
+  ProcFiles proc_files(std::span<const hal::SharedDescriptor> passed, std::uint64_t which) const;
   void on_request(const ReceivedFrame& frame);
   void on_continue();
   void reject(const std::string& why);

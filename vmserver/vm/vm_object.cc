@@ -137,7 +137,8 @@ std::string VmObject::describe() const {
 void VmObject::attach(OpenedObject opened) {
   pager_ = std::move(opened.object);
   host_memory_ = opened.host_memory;
-  if (opened.own_memory) backing_ = std::move(opened.own_memory);
+  own_memory_ = opened.own_memory != nullptr;
+  if (own_memory_) backing_ = std::move(opened.own_memory);
   if (opened.bytes != 0) {
     bytes_ = opened.bytes;
     if (backing_) backing_->resize(hal::pages_for_bytes(bytes_));

@@ -66,7 +66,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   const std::shared_ptr<hal::Backing>& backing() const { return backing_; }
   /// Whether a writable shared mapping has to tell what was written: there is a content that it
   /// goes back to.
-  bool tracks_stores() const { return tracks_stores_; }
+  bool tracks_stores() const { return tracks_stores_ && !own_memory_; }
   /// The memory is the host device's: programs map their own descriptor, nothing is paged.
   bool host_memory() const { return host_memory_; }
 
@@ -137,6 +137,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::shared_ptr<hal::Backing> backing_;   // set before the object is mapped
   std::unique_ptr<PagedObject> pager_;      // set before the object is mapped
   bool host_memory_ = false;                // set before the object is mapped
+  bool own_memory_ = false;                 // set before the object is mapped; the pager's
 
   mutable std::mutex lock_;
   Mappings mappings_;                       // lock_
