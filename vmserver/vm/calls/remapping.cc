@@ -41,6 +41,10 @@ void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page,
     step.sharing = entry.sharing;
     step.page = page;
   }
+  if (entry.inherit == hal::Inherit::none || entry.inherit == hal::Inherit::zero) {
+    plan.add(Step::Kind::inherit, range).inheritance = entry.inherit;
+  }
+  if (entry.no_core) plan.add(Step::Kind::dump, range).enable = false;
   if (entry.protection != Protection::none()) plan.protect(range, entry.protection);
 }
 
