@@ -1,0 +1,76 @@
+// Mapping: a piece of memory that is the kernel's or the server's, in one and the same program.
+//
+// The shim catches mmap() and its kin where a program calls the C library. A raw system call goes
+// past it, so a program under vmrun can measure both kinds side by side.
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <system_error>
+#include <utility>
+
+namespace bench {
+
+inline constexpr std::size_t kPageBytes = 4096;
+
+enum class Side { native, served };
+
+class Mapping {
+ public:
+  /// Private anonymous memory of so many bytes.
+  static Mapping anonymous(Side side, std::size_t bytes) {
+    Mapping mapping(side, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    // 4 KiB pages, whatever the machine's setting for huge ones is.
+    mapping.advise(MADV_NOHUGEPAGE);
+    return mapping;
+  }
+  /// The first `bytes` bytes of a file, shared, to be read.
+  static Mapping file(Side side, std::size_t bytes, int descriptor) {
+    return Mapping(side, bytes, PROT_READ, MAP_SHARED, descriptor);
+  }
+
+  Mapping(Mapping&& other) noexcept
+      : side_(other.side_), bytes_(other.bytes_), start_(std::exchange(other.start_, nullptr)) {}
+  Mapping& operator=(Mapping&&) = delete;
+  ~Mapping() {
+    if (start_ == nullptr) return;
+    if (side_ == Side::native)
+      ::syscall(SYS_munmap, start_, bytes_);
+    else
+      ::munmap(start_, bytes_);
+  }
+
+  void advise(int advice) {
+    const long result = side_ == Side::native ? ::syscall(SYS_madvise, start_, bytes_, advice)
+                                              : ::madvise(start_, bytes_, advice);
+    if (result != 0) throw std::system_error(errno, std::generic_category(), "madvise");
+  }
+
+  std::size_t pages() const { return bytes_ / kPageBytes; }
+  volatile char& page(std::size_t number) const { return start_[number * kPageBytes]; }
+
+ private:
+  Mapping(Side side, std::size_t bytes, int protection, int flags, int descriptor)
+      : side_(side), bytes_(bytes) {
+    if (side == Side::native) {
+      const long result = ::syscall(SYS_mmap, nullptr, bytes, protection, flags, descriptor, 0L);
+      if (result == -1) throw std::system_error(errno, std::generic_category(), "native mmap");
+      start_ = reinterpret_cast<char*>(result);
+    } else {
+      void* const result = ::mmap(nullptr, bytes, protection, flags, descriptor, 0);
+      if (result == MAP_FAILED)
+        throw std::system_error(errno, std::generic_category(), "served mmap");
+      start_ = static_cast<char*>(result);
+    }
+  }
+
+  Side side_;
+  std::size_t bytes_;
+  char* start_ = nullptr;
+};
+
+}  // namespace bench
