@@ -47,14 +47,21 @@ class VmObject::PageIn final : public Transfer {
   std::shared_ptr<VmObject> object_;
 };
 
-// One write_back(): as many page-outs as there are dirty runs, then perhaps a sync.
+// One write_back(): as many page-outs as there are dirty runs, then perhaps a sync. Until it ends
+// the object counts it among its writing_.
 class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
  public:
   WriteBack(std::shared_ptr<VmObject> object, bool durable, Done done)
       : object_(std::move(object)), durable_(durable), done_(std::move(done)) {
     object_->machine_.write_back_started();
   }
-  ~WriteBack() { object_->machine_.write_back_ended(); }
+  ~WriteBack() {
+    {
+      const std::lock_guard guard(object_->lock_);
+      --object_->writing_;
+    }
+    object_->machine_.write_back_ended();
+  }
 
   void start(const std::vector<PageRange>& runs) {
     // One more than there are, so that no early answer ends it before all are submitted.
@@ -248,7 +255,7 @@ bool VmObject::in_flight(PageIndex page) const {
 }
 
 bool VmObject::may_hold_stores() const {
-  if (!dirty_.empty()) return true;
+  if (!dirty_.empty() || writing_ != 0) return true;
   for (const MapEntry& mapping : mappings_) {
     if (mapping.tracked()) return true;
   }
@@ -382,6 +389,7 @@ void VmObject::write_back(PageRange pages, bool durable, Done done) {
                                  PageRange(PageIndex(0), hal::pages_for_bytes(bytes_))));
     for (const auto& part : taken) runs.push_back(page_range(part));
     dirty_.subtract(interval(pages));
+    if (!runs.empty() || durable) ++writing_;
   } else {
     durable = false;
   }

@@ -144,6 +144,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::vector<std::unique_ptr<PageIn>> flight_;  // lock_; page-ins the pager has
   std::vector<std::unique_ptr<PageIn>> pool_;    // lock_; spare ones
   PageSet dirty_;                           // lock_
+  std::size_t writing_ = 0;                 // lock_; write-backs under way
   std::uint64_t bytes_;                     // lock_
 };
 
