@@ -239,6 +239,11 @@ void FakePagerDirectory::fail_next(Transfer::Kind kind, Error error, std::uint64
   failing_[kind] = {error, pages_before};
 }
 
+void FakePagerDirectory::fail_no_more() {
+  const std::lock_guard guard(lock_);
+  failing_.clear();
+}
+
 std::vector<FakePagerDirectory::Record> FakePagerDirectory::records() const {
   const std::lock_guard guard(lock_);
   return records_;

@@ -76,6 +76,7 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   void hold(bool on);
   /// The next Transfer of this kind ends with `error` after `pages_before` pages of it were done.
   void fail_next(vm::Transfer::Kind kind, vm::Error error, std::uint64_t pages_before = 0);
+  void fail_no_more();
   /// Anonymous objects find no pager.
   void refuse_anonymous(bool on) { refuse_anonymous_ = on; }
 

@@ -241,6 +241,21 @@ TEST_CASE("mremap to more than there can be is ENOMEM and changes nothing", "[mr
   CHECK(f.program->space().map().managed_bytes() == 2 * kPage);
 }
 
+TEST_CASE("what mremap adds is inherited and dumped as the rest is", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.anonymous(1);
+  REQUIRE(f.program->madvise(at, kPage, MADV_DONTFORK).ok());
+  REQUIRE(f.program->madvise(at, kPage, MADV_DONTDUMP).ok());
+  REQUIRE(f.program->mremap(at, kPage, 3 * kPage).value == at);
+  for (const hal::SimRegion& region : f.program->pmap().regions(
+           {hal::VirtualAddress(at), hal::VirtualAddress(at + 3 * kPage)})) {
+    CHECK(region.inherit == hal::Inherit::none);
+    CHECK_FALSE(region.dumped);
+  }
+  const auto child = f.program->fork();
+  CHECK(child->try_load(at + 2 * kPage) == SimResult::segmentation_fault);
+}
+
 TEST_CASE("an mremap that fails leaves one mapping one", "[mremap]") {
   Fixture f;
   const std::uint64_t at = f.anonymous(4);

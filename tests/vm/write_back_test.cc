@@ -130,6 +130,21 @@ TEST_CASE("an object stays until what it has to write back is written", "[write_
   CHECK(f.byte(0) == 76);
 }
 
+TEST_CASE("pages on their way out are not thrown away because the file changed", "[write_back]") {
+  Fixture f;
+  Program reader(f.machine);
+  f.program->store(f.at + 3 * kPage, 77);
+  f.machine.pagers.hold(true);
+  f.program->kill();
+  ++f.file.attributes.modified_ns;
+  const auto again =
+      reader.mmap(0, 64 * kPage, bsd::kRead, bsd::kShared, f.file.open(true, false));
+  CHECK(reader.load(again.value + 3 * kPage) == 77);
+  f.machine.pagers.hold(false);
+  f.machine.pagers.pump_all();
+  CHECK(f.byte(3 * kPage) == 77);
+}
+
 TEST_CASE("the machine tells when it has become quiet", "[write_back]") {
   TestMachine machine;
   int told = 0;
