@@ -171,6 +171,7 @@ void FakePagerDirectory::submit(Paged& paged, Transfer& transfer) {
   work.paged = &paged;
   work.transfer = &transfer;
   queue_.push_back(std::move(work));
+  work_.notify_one();
 }
 
 void FakePagerDirectory::closed(Paged& paged) {
@@ -196,6 +197,23 @@ bool FakePagerDirectory::pump() {
   const Error error = carry_out(work);
   work.transfer->done(error);
   return true;
+}
+
+void FakePagerDirectory::run() {
+  while (true) {
+    {
+      std::unique_lock guard(lock_);
+      work_.wait(guard, [&] { return stopped_ || !queue_.empty(); });
+      if (stopped_) return;
+    }
+    pump();
+  }
+}
+
+void FakePagerDirectory::stop() {
+  const std::lock_guard guard(lock_);
+  stopped_ = true;
+  work_.notify_all();
 }
 
 Error FakePagerDirectory::carry_out(const Work& work) {

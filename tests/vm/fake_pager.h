@@ -8,9 +8,11 @@
 // towards a pager is checked on the way: see violations().
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -72,6 +74,9 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   void pump_all() {
     while (pump()) continue;
   }
+  /// pump() on this thread, for as long as stop() was not called.
+  void run();
+  void stop();
   /// From now on pump() does nothing, or something again.
   void hold(bool on);
   /// The next Transfer of this kind ends with `error` after `pages_before` pages of it were done.
@@ -109,13 +114,15 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   void violation(std::string what);
 
   mutable std::mutex lock_;
-  std::list<FakeFile> files_;                      // lock_ for the list; contents: io_lock_
+  std::condition_variable work_;
+  std::list<FakeFile> files_;                      // lock_, once there are other threads
   std::deque<Work> queue_;                         // lock_
   std::map<vm::Transfer::Kind, Failure> failing_;  // lock_
   std::vector<Record> records_;                    // lock_
   std::vector<std::string> violations_;            // lock_
   std::size_t open_objects_ = 0;                   // lock_
   bool held_ = false;                              // lock_
+  bool stopped_ = false;                           // lock_
   bool refuse_anonymous_ = false;
 };
 

@@ -6,9 +6,11 @@
 //   CallResult    what a call gave, in the caller's own numbers
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -79,10 +81,16 @@ class TestMachine {
   hal::SimBackingFactory backings;
   FakePagerDirectory pagers;
   vm::Machine machine;
+
+  // Pending calls that other threads end.
+  std::mutex calls_lock;
+  std::condition_variable call_ended;
 };
 
 struct ProgramLayout {
   bool arena = true;  ///< false: as under a finite RLIMIT_AS
+  /// The pagers run on a thread of their own: wait for them instead of doing their work.
+  bool threads = false;
 };
 
 /// A call that is under way, and what came of it.
@@ -155,10 +163,12 @@ class Program {
   std::uint64_t memlock_limit = kNoLimit;
 
  private:
-  Program(TestMachine& machine, std::unique_ptr<vm::VmSpace> space, hal::SimPmap& pmap);
+  Program(TestMachine& machine, bool threads, std::unique_ptr<vm::VmSpace> space,
+          hal::SimPmap& pmap);
   void connect();
 
   TestMachine& machine_;
+  const bool threads_;
   hal::SimPmap* pmap_ = nullptr;
   std::unique_ptr<vm::VmSpace> space_;
   std::unique_ptr<hal::SimCpu> cpu_;
@@ -173,15 +183,18 @@ class PendingCall final : public vm::Call {
   void finish(const vm::Answer& answer) override;
   bool superuser() override { return superuser_; }
 
-  bool finished() const { return finished_; }
+  bool finished() const;
+  /// Waits for another thread to end it; false when none did for a long time.
+  bool wait() const;
+  /// Fails the test unless the call has ended exactly once.
   CallResult result() const;
 
  private:
   Program& program_;
   const bool superuser_;
-  bool finished_ = false;
+  int finished_ = 0;   // machine's calls_lock; how often
   bool undone_ = false;
-  vm::Answer answer_;
+  vm::Answer answer_;  // machine's calls_lock
 };
 
 }  // namespace test
