@@ -56,10 +56,12 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
     object_->machine_.write_back_started();
   }
   ~WriteBack() {
+    std::vector<Done> waiting;
     {
       const std::lock_guard guard(object_->lock_);
-      --object_->writing_;
+      if (--object_->writing_ == 0) waiting.swap(object_->until_written_);
     }
+    for (const Done& done : waiting) done(Error::none);
     object_->machine_.write_back_ended();
   }
 
@@ -389,7 +391,14 @@ void VmObject::write_back(PageRange pages, bool durable, Done done) {
                                  PageRange(PageIndex(0), hal::pages_for_bytes(bytes_))));
     for (const auto& part : taken) runs.push_back(page_range(part));
     dirty_.subtract(interval(pages));
-    if (!runs.empty() || durable) ++writing_;
+    if (!runs.empty() || durable) {
+      ++writing_;
+    } else if (writing_ != 0 && done) {
+      // Nothing new, but what others collected is still on its way. A pager takes one object's
+      // pages in order, so only who has none of its own to wait for waits here.
+      until_written_.push_back(std::move(done));
+      return;
+    }
   } else {
     durable = false;
   }

@@ -102,7 +102,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// Every resident page of these counts as written: a program that could have is gone.
   void presume_written(hal::PageRange pages);
   /// Gives the dirty pages among `pages` to the pager; with `durable` also has it sync them. Calls
-  /// `done` with the first error; pages that failed are dirty again.
+  /// `done` when the content has them and what others gave it before, with the first error of its
+  /// own; pages that failed are dirty again.
   void write_back(hal::PageRange pages, bool durable, Done done);
   bool dirty() const;
   /// From the first page to the last.
@@ -145,6 +146,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::vector<std::unique_ptr<PageIn>> pool_;    // lock_; spare ones
   PageSet dirty_;                           // lock_
   std::size_t writing_ = 0;                 // lock_; write-backs under way
+  std::vector<Done> until_written_;         // lock_; who waits for all of these to end
   std::uint64_t bytes_;                     // lock_
 };
 
