@@ -74,6 +74,10 @@ class Pmap {
   /// Whether the address space still exists.
   virtual bool alive() = 0;
 
+  /// Whether the host may have forked this address space without the owner having heard of it yet.
+  /// What was changed before a false answer is as it is now in every child heard of later.
+  virtual bool forking() { return false; }
+
   /// Tells `sink` every run in `range` (mapped as Sharing::shared_tracked) that was written since
   /// the last call, and tracks from now on anew. Returns false when that cannot be told (the
   /// program is gone): then every resident page counts as written.

@@ -33,6 +33,15 @@ const void* zeroes() {
   return area;
 }
 
+class Reading {
+ public:
+  explicit Reading(std::atomic<bool>& flag) : flag_(flag) { flag_ = true; }
+  ~Reading() { flag_ = false; }
+
+ private:
+  std::atomic<bool>& flag_;
+};
+
 uffdio_range to_kernel(VirtualRange range) {
   return {.start = range.start().value(), .len = range.bytes()};
 }
@@ -90,6 +99,7 @@ SharedDescriptor UffdPmap::pagemap() const {
 }
 
 bool UffdPmap::read_events(const std::function<void(const Event&)>& sink) {
+  const Reading reading(reading_);
   uffd_msg messages[32];
   iovec vector{.iov_base = messages, .iov_len = sizeof(messages)};
   // The program holds this open file too and could make it blocking.
@@ -200,13 +210,19 @@ Pmap::Outcome UffdPmap::fail(VirtualRange range) {
   return Outcome::entered;
 }
 
-bool UffdPmap::alive() {
-  // Filling a page that is there tells the two apart: EEXIST, or ESRCH once the mm is gone.
+int UffdPmap::fill_probe() const {
   uffdio_copy copy{};
   copy.dst = probe_;
   copy.src = reinterpret_cast<std::uint64_t>(zeroes());
   copy.len = kPageSize;
-  return ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) == 0 || errno != ESRCH;
+  return ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) == 0 ? 0 : errno;
+}
+
+bool UffdPmap::alive() { return fill_probe() != ESRCH; }
+
+bool UffdPmap::forking() {
+  // In this order: an event that was read between the two is still being handled.
+  return fill_probe() == EAGAIN || reading_;
 }
 
 namespace {

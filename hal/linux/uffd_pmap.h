@@ -58,12 +58,16 @@ class UffdPmap final : public Pmap {
   void wake(VirtualRange range) override;
   Outcome fail(VirtualRange range) override;
   bool alive() override;
+  bool forking() override;
   bool collect_written(VirtualRange range,
                        const std::function<void(VirtualRange)>& sink) override;
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
  private:
+  /// Fills a page that is there, which tells: EEXIST, ESRCH once the address space is gone, EAGAIN
+  /// from the moment that a fork copies it until the fork event has been read.
+  int fill_probe() const;
   SharedDescriptor maps() const;
   SharedDescriptor pagemap() const;
 
@@ -73,6 +77,7 @@ class UffdPmap final : public Pmap {
   SharedDescriptor pagemap_;  // proc_lock_
   // A registered page that always exists: filling it tells whether the address space does.
   std::atomic<std::uint64_t> probe_{0};
+  std::atomic<bool> reading_{false};  // events are being read or handled
 };
 
 }  // namespace hal

@@ -23,6 +23,9 @@ namespace {
 // carried that out yet.
 constexpr std::chrono::seconds kNowhereGrace{1};
 
+// As many steps as one answer carries (protocol::kMaxHostOps, two operations each).
+constexpr std::size_t kMostSettled = 8;
+
 VirtualRange hull(VirtualRange a, VirtualRange b) {
   if (a.empty()) return b;
   if (b.empty()) return a;
@@ -44,7 +47,7 @@ VmSpace::~VmSpace() { close(); }
 void VmSpace::handle(Call& call) {
   {
     const std::lock_guard guard(lock_);
-    changing_ = VirtualRange();
+    if (!removed_.empty() && !pmap_->forking()) removed_.clear();
   }
   calls::dispatch(*this, call);
 }
@@ -110,7 +113,7 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   ++machine_.counters().forks;
   const std::lock_guard guard(lock_);
   const std::lock_guard child_guard(child->lock_);
-  child->stale_ = changing_;
+  child->unsettled_ = unsettled_;
   for (const MapEntry& entry : map_) {
     if (entry.source == Source::host) continue;
     if (entry.inherit == Inherit::none) {
@@ -134,7 +137,26 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
     copy->path = entry.path;
     child->map_.insert(std::move(copy));
   }
+  for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.arena));
   return child;
+}
+
+void VmSpace::keep_clear_of(VirtualRange range) {
+  for (VirtualAddress from = range.start(); from < range.end();) {
+    const auto it = map_.first_in(VirtualRange(from, range.end()));
+    const VirtualAddress stop =
+        it == map_.end() ? range.end() : std::min(range.end(), std::max(from, it->range.start()));
+    const VirtualAddress next = it == map_.end() ? range.end() : it->range.end();
+    if (from < stop) {
+      auto entry = std::make_unique<MapEntry>();
+      entry->range = VirtualRange(from, stop);
+      entry->space = this;
+      entry->maximum = hal::Protection::all();
+      map_.insert(std::move(entry));
+      stale_.emplace_back(from, stop);
+    }
+    from = next;
+  }
 }
 
 void VmSpace::settle(hal::Plan& plan) {
@@ -144,17 +166,11 @@ void VmSpace::settle(hal::Plan& plan) {
     if (!hole.empty()) plan.add(Step::Kind::claim, hole);
   }
   unsettled_.clear();
-  // What a call of another thread was taking away while the parent forked may or may not be gone.
-  VirtualAddress from = stale_.intersect(layout_.arena).start();
-  const VirtualAddress end = stale_.intersect(layout_.arena).end();
-  while (from < end) {
-    auto it = map_.first_in(VirtualRange(from, end));
-    const VirtualAddress stop = it == map_.end() ? end : std::min(end, it->range.start());
-    if (from < stop) plan.add(Step::Kind::vacate, VirtualRange(from, stop));
-    if (it == map_.end()) break;
-    from = std::max(stop, it->range.end());
+  for (VirtualRange range : stale_) {
+    if (plan.steps().size() >= kMostSettled) break;  // the rest stays: in nobody's way, and unused
+    remove(range, plan);
   }
-  stale_ = VirtualRange();
+  stale_.clear();
 }
 
 void VmSpace::close() {
@@ -225,7 +241,7 @@ void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
     run = hull(run, entry.range);
   });
   flush();
-  changing_ = hull(changing_, range);
+  removed_.push_back(range);
   map_.erase(range);
 }
 

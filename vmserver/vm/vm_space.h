@@ -57,7 +57,7 @@ class VmSpace {
   /// The address space of a child that was forked just now. `pmap` is the child's.
   std::unique_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
   /// What the child itself has to set right before it can be served: ranges whose inheritance left
-  /// holes. Goes with the first answer to it.
+  /// holes, and what the parent had already taken away. Goes with the first answer to it.
   void settle(hal::Plan& plan);
 
   /// The program is gone.
@@ -89,6 +89,9 @@ class VmSpace {
 
  private:
   void fault_nowhere(hal::VirtualAddress page);
+  /// Covers the free parts of the range with inaccessible entries: a child may still have there what
+  /// its parent was taking away when it forked. settle() makes them free. Needs lock_.
+  void keep_clear_of(hal::VirtualRange range);
 
   Machine& machine_;
   const std::unique_ptr<hal::Pmap> pmap_;
@@ -101,8 +104,8 @@ class VmSpace {
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
   std::vector<hal::VirtualRange> unsettled_;    // lock_  holes that inheritance left
-  hal::VirtualRange stale_;                     // lock_  what a call of the parent was changing
-  hal::VirtualRange changing_;                  // lock_  what the last plan changes
+  std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
+  std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have
   hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()
   std::chrono::steady_clock::time_point lost_since_;  // lock_
   std::atomic<std::uint64_t> faults_{0};
