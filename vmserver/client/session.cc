@@ -148,6 +148,11 @@ void Session::on_frame(ReceivedFrame& frame) {
       socket_.close();
       return;
     }
+    if (!retired_.empty()) {
+      // It closed this one, too. Its stub holds the first one, and the next call brings another.
+      socket_.close();
+      return;
+    }
     return close("its connection ended");
   }
   protocol::Begin begin_frame{};
@@ -288,8 +293,8 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
     ::close(socket);
     return;
   }
-  const bool again = socket_.is_open();
-  if (again) retired_.emplace_back(socket_.release());
+  const bool again = socket_.is_open() || !retired_.empty();
+  if (socket_.is_open()) retired_.emplace_back(socket_.release());
   boost::system::error_code ignored;
   if (socket_.assign(socket, ignored)) {
     ::close(socket);
