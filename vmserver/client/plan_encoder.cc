@@ -88,7 +88,8 @@ class Encoder {
     const int descriptor =
         shared ? step.backing->descriptor() : step.backing->read_only_descriptor();
     HostOpBatch* batch = current();
-    if (batch->descriptor != -1 && batch->descriptor != descriptor) batch = open_batch();
+    const bool full = batch->ops.size() == protocol::kMaxHostOps;
+    if (full || (batch->descriptor != -1 && batch->descriptor != descriptor)) batch = open_batch();
     batch->descriptor = descriptor;
     batch->keeps_open = step.backing;
     op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
