@@ -34,6 +34,28 @@ long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
   return host_call(request.call, args);
 }
 
+// What is one mapping to the server can be several to the host. Before Linux 6.17 that moves only
+// one at a time, and says EFAULT before it does anything: halves lead to the borders.
+long move_parts(uint64_t from, uint64_t bytes, uint64_t to) {
+  constexpr uint64_t kPage = 4096;
+  const long moved = sys(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+  if (moved != -EFAULT || bytes <= kPage) return moved;
+  const uint64_t half = bytes / 2 / kPage * kPage;
+  const long first = move_parts(from, half, to);
+  if (failed(first)) return first;
+  const long second = move_parts(from + half, bytes - half, to + half);
+  return failed(second) ? second : first;
+}
+
+// Later it moves several, but stops in the middle with EFAULT where the second is registered with a
+// userfaultfd. The move drops the registration anyway, and the range is inaccessible.
+long move(const HostOp& op, int userfaultfd) {
+  uffdio_range range{op.address, op.bytes};
+  const long unregistered = sys(SYS_ioctl, userfaultfd, UFFDIO_UNREGISTER, &range);
+  if (failed(unregistered)) return unregistered;
+  return move_parts(op.address, op.bytes, op.a);
+}
+
 long run_one(const HostOp& op, HostOpContext& context) {
   switch (op.kind) {
     case HostOp::kReserve:
@@ -70,7 +92,7 @@ long run_one(const HostOp& op, HostOpContext& context) {
     case HostOp::kRelease:
       return sys(SYS_munmap, op.address, op.bytes);
     case HostOp::kMove:
-      return sys(SYS_mremap, op.address, op.bytes, op.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, op.a);
+      return move(op, context.userfaultfd);
     case HostOp::kAdvise:
       return sys(SYS_madvise, op.address, op.bytes, op.a);
     case HostOp::kLock:
