@@ -44,6 +44,13 @@ TEST_CASE("a window that ended early goes on from where it ended", "[fault_windo
   CHECK(window.grow(104, Advice::normal) == 32);
 }
 
+TEST_CASE("a fault inside the last window changes no pattern", "[fault_window]") {
+  FaultWindow window;
+  CHECK(window.grow(100, Advice::normal) == 16);
+  CHECK(window.grow(105, Advice::normal) == 11);
+  CHECK(window.grow(116, Advice::normal) == 32);
+}
+
 TEST_CASE("a walk through private memory faults ever more seldom", "[fault_window]") {
   using namespace test;
   TestMachine machine;

@@ -313,6 +313,17 @@ class Driver {
 
   void fork_or_end() {
     if (programs_.size() < kMostPrograms && random_.one_in(2)) {
+      // With many holes a child does without part of the room there (VmSpace::settle()).
+      std::size_t holes = 0;
+      for (const hal::SimRegion& region : program_->pmap().regions(
+               {hal::VirtualAddress(kArenaStart), hal::VirtualAddress(kArenaStart + kArenaBytes)})) {
+        holes += region.inherit == hal::Inherit::none ? 1 : 0;
+      }
+      if (holes > 3) {
+        log("everything is inherited again");
+        expect("madvise's error", program_->madvise(kArenaStart, kArenaBytes, MADV_DOFORK).error, 0);
+        model_->for_each(0, kArenaBytes / kPage, [](ModelPage& page) { page.inherited = true; });
+      }
       log("fork");
       programs_.push_back({program_->fork(), model_->fork()});
     } else if (programs_.size() > 2) {
