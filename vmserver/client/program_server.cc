@@ -81,6 +81,9 @@ void ProgramServer::listen(const std::string& path, unsigned mode) {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   const auto* const where = reinterpret_cast<const sockaddr*>(&address);
 
+  // From here on there is something to clean up; a signal is kept until run() looks.
+  signals_.add(SIGINT);
+  signals_.add(SIGTERM);
   const int descriptor = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) fail_with("socket " + path);
   listener_.assign(descriptor);
@@ -119,8 +122,6 @@ bool ProgramServer::run() {
       thread.context.run();
     });
   }
-  signals_.add(SIGINT);
-  signals_.add(SIGTERM);
   signals_.async_wait([this](const boost::system::error_code& error, int) {
     if (!error) end();
   });
