@@ -63,7 +63,8 @@ std::unique_ptr<SimPmap> SimPmap::fork() {
   auto child = std::make_unique<SimPmap>(memory_);
   const std::lock_guard guard(memory_->lock());
   child->alive_ = alive_;
-  for (auto& [start, region] : regions_) {
+  for (const auto& entry : regions_) {
+    const SimRegion& region = entry.second;
     if (region.inherit == Inherit::none) continue;
     SimRegion copy = region;
     copy.locked = false;
