@@ -1,0 +1,104 @@
+// Threads that change one address space at once.
+#include "check.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { THREADS = 8 };
+
+static unsigned long rounds;
+
+static void* work(void* argument) {
+  const size_t self = (size_t)(uintptr_t)argument;
+  for (unsigned long round = 0; round < rounds; ++round) {
+    const size_t pages = 1 + (round * 13 + self * 5) % 40;
+    byte* at = round % 4 == 3 ? map_shared(pages * PAGE) : map_private(pages * PAGE);
+    check(is_filled(at, pages * PAGE, 0));
+    fill_pattern(at, pages * PAGE, self * 1000 + round);
+    check(mprotect(at, pages * PAGE, PROT_READ) == 0);
+    check(is_pattern(at, pages * PAGE, self * 1000 + round));
+    check(mprotect(at, pages * PAGE, PROT_READ | PROT_WRITE) == 0);
+    if (pages > 2) check(munmap(at + PAGE, PAGE) == 0);
+    at[0] = (byte)self;
+    check(at[0] == (byte)self);
+    check(munmap(at, PAGE) == 0);
+    if (pages > 2) {
+      check(is_pattern(at + 2 * PAGE, (pages - 2) * PAGE, self * 1000 + round + 2 * PAGE));
+      check(munmap(at + 2 * PAGE, (pages - 2) * PAGE) == 0);
+    } else if (pages == 2) {
+      check(munmap(at + PAGE, PAGE) == 0);
+    }
+  }
+  return NULL;
+}
+
+// arguments[0]: rounds of each thread
+static void concurrent(char** arguments) {
+  rounds = strtoul(arguments[0], NULL, 10);
+  pthread_t threads[THREADS];
+  for (uintptr_t i = 0; i < THREADS; ++i) {
+    check(pthread_create(&threads[i], NULL, work, (void*)i) == 0);
+  }
+  for (size_t i = 0; i < THREADS; ++i) check(pthread_join(threads[i], NULL) == 0);
+}
+
+static byte* shared_region;
+static size_t region_bytes;
+
+static void* touch_region(void* argument) {
+  const size_t self = (size_t)(uintptr_t)argument;
+  for (size_t i = 0; i < region_bytes; i += PAGE) shared_region[i + self] = (byte)(self + 1);
+  return NULL;
+}
+
+// All threads fault on the same pages at once; nobody's store is lost. arguments[0]: MiB
+static void same_pages(char** arguments) {
+  region_bytes = strtoul(arguments[0], NULL, 10) << 20;
+  for (int shared = 0; shared < 2; ++shared) {
+    shared_region = shared ? map_shared(region_bytes) : map_private(region_bytes);
+    pthread_t threads[THREADS];
+    for (uintptr_t i = 0; i < THREADS; ++i) {
+      check(pthread_create(&threads[i], NULL, touch_region, (void*)i) == 0);
+    }
+    for (size_t i = 0; i < THREADS; ++i) check(pthread_join(threads[i], NULL) == 0);
+    for (size_t i = 0; i < region_bytes; i += PAGE) {
+      for (size_t j = 0; j < THREADS; ++j) check(shared_region[i + j] == j + 1);
+    }
+    check(munmap(shared_region, region_bytes) == 0);
+  }
+}
+
+static _Atomic(byte*) target;
+static atomic_ulong faulted;
+static atomic_bool stop;
+
+static void* touch_target(void* argument) {
+  (void)argument;
+  size_t page = 0;
+  while (!stop) {
+    byte* at = target;
+    if (at == NULL) continue;
+    // At most the page is absent for good, or holds what this thread stored.
+    if (signal_of_store(at + page % 64 * PAGE, 1) == SIGSEGV) ++faulted;
+    page += 3;
+  }
+  return NULL;
+}
+
+// arguments[0]: rounds. The toucher gets SIGSEGV or touches a living mapping; it never hangs.
+static void touch_while_unmapping(char** arguments) {
+  const unsigned long count = strtoul(arguments[0], NULL, 10);
+  pthread_t toucher;
+  catch_faults();
+  check(pthread_create(&toucher, NULL, touch_target, NULL) == 0);
+  for (unsigned long round = 0; round < count || faulted == 0; ++round) {
+    byte* at = map_private(64 * PAGE);
+    target = at;
+    for (size_t page = 0; page < 64; page += 2) at[page * PAGE + 1] = 2;
+    check(munmap(at, 64 * PAGE) == 0);
+  }
+  stop = true;
+  check(pthread_join(toucher, NULL) == 0);
+}
+
+CASES(CASE(concurrent), CASE(same_pages), CASE(touch_while_unmapping))
