@@ -1,0 +1,84 @@
+// Clients that do not do as they should lose their own session and harm nobody else.
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <random>
+
+#include "tests/support/server.h"
+
+using support::eventually;
+using support::Process;
+using support::ServerUnderTest;
+
+namespace {
+
+const std::string kOk = "status 0";
+
+/// Runs a hostile client while another program works; that one must not notice.
+void check_harmless(const std::vector<std::string>& attack, bool rejected) {
+  ServerUnderTest server;
+  Process bystander = server.start({"threads", "concurrent", "100"});
+  std::vector<std::string> arguments{"hostile", attack.front(), server.socket()};
+  arguments.insert(arguments.end(), attack.begin() + 1, attack.end());
+  support::Command command = server.command(arguments);
+  command.environment = support::plain_environment();
+  const support::Outcome outcome = support::run(command);
+  INFO(server.log());
+  CHECK(outcome.text() == kOk);
+  CHECK(bystander.wait().text() == kOk);
+  if (rejected) CHECK(server.statistics().sessions_rejected > 0);
+  CHECK(eventually([&] { return server.statistics().spaces == 0; }));
+  CHECK_FALSE(server.process().ended());
+  CHECK(server.run({"fork_memory", "grandchildren"}).text() == kOk);
+}
+
+std::uint64_t seed() {
+  const char* chosen = std::getenv("TEST_SEED");
+  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device()();
+}
+
+}  // namespace
+
+TEST_CASE("garbage ends its own session only") { check_harmless({"garbage"}, true); }
+
+TEST_CASE("half a frame ends its own session only") { check_harmless({"half_a_frame"}, true); }
+
+TEST_CASE("a frame that is too long ends its own session only") {
+  check_harmless({"too_long_a_frame"}, true);
+}
+
+TEST_CASE("wrong descriptors end their own session only") {
+  check_harmless({"wrong_descriptors"}, true);
+}
+
+TEST_CASE("clients that hang up in the middle leave nothing") {
+  check_harmless({"closing"}, false);
+}
+
+TEST_CASE("an absurd handshake harms nobody") { check_harmless({"absurd_handshake"}, true); }
+
+TEST_CASE("continuing a call that was never made ends its own session only") {
+  check_harmless({"strange_continuations"}, true);
+}
+
+TEST_CASE("a client that does not take its answers holds up nobody") {
+  check_harmless({"deaf"}, false);
+}
+
+TEST_CASE("a client that never says how its plan went holds up nobody") {
+  ServerUnderTest server;
+  support::Command command = server.command({"hostile", "unacknowledged", server.socket()});
+  command.environment = support::plain_environment();
+  Process client(command);
+  client.await_output("waiting");
+  CHECK(server.run({"threads", "concurrent", "50"}).text() == kOk);
+  client.kill();
+  CHECK(eventually([&] { return server.statistics().spaces == 0; }));
+}
+
+TEST_CASE("20,000 requests with absurd arguments harm nobody") {
+  const std::string chosen = std::to_string(seed());
+  std::cout << "seed " << chosen << " (TEST_SEED sets it)\n";
+  INFO("TEST_SEED=" << chosen);
+  check_harmless({"fuzz", chosen, "20000"}, false);
+}
