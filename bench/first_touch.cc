@@ -47,8 +47,11 @@ std::string huge_page_setting() {
 nlohmann::ordered_json machine() {
   utsname name = {};
   ::uname(&name);
+  double load = 0;
+  ::getloadavg(&load, 1);
   return {{"kernel", name.release},
           {"cpus", std::thread::hardware_concurrency()},
+          {"load", load},
           {"transparent_hugepage", huge_page_setting()}};
 }
 
@@ -146,6 +149,10 @@ void run(const Options& options) {
     if (!json) throw cli::UsageError("cannot write " + options.json);
   }
 
+  nlohmann::ordered_json result = {{"machine", machine()},
+                                   {"bytes", options.bytes},
+                                   {"random_pages", options.random_pages},
+                                   {"rounds", options.rounds}};
   Report report;
   // The first round only warms up: the host of a VM may give memory out for the first time.
   for (int round = 0; round <= options.rounds; ++round) {
@@ -159,14 +166,11 @@ void run(const Options& options) {
     }
   }
 
-  nlohmann::ordered_json result = {{"machine", machine()},
-                                   {"bytes", options.bytes},
-                                   {"random_pages", options.random_pages},
-                                   {"rounds", options.rounds},
-                                   {"measurements", report.json()}};
+  result["measurements"] = report.json();
   std::cout << (options.bytes >> 20) << " MiB, " << options.rounds << " rounds, "
             << result["machine"]["cpus"] << " CPUs, Linux "
-            << result["machine"]["kernel"].get<std::string>() << "\n\n";
+            << result["machine"]["kernel"].get<std::string>() << ", load before "
+            << result["machine"]["load"] << "\n\n";
   report.print(std::cout);
   if (json.is_open() && !(json << result.dump(2) << '\n').flush())
     throw std::runtime_error("cannot write " + options.json);
