@@ -36,6 +36,8 @@ constexpr uint64_t kNameplateRoom = uint64_t{2} << 20;
 // Descriptors go as high as a program with the usual limit of 1024 allows, out of the way of those
 // it opens and expects to be small.
 constexpr long kHighDescriptor = 960;
+// With a lower limit, this far below it: two descriptors, and two more while they are replaced.
+constexpr uint64_t kRoomBelowLimit = 4;
 #if defined(__aarch64__)
 constexpr uint64_t kMapMaximum = uint64_t{1} << 48;
 #else
@@ -79,18 +81,23 @@ void close_descriptor(int descriptor) {
   if (descriptor >= 0) sys(SYS_close, descriptor);
 }
 
-int move_high(int descriptor) {
-  if (descriptor < 0) return descriptor;
-  long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
-  if (failed(at)) return descriptor;  // a low limit: where it is, then
-  close_descriptor(descriptor);
-  return static_cast<int>(at);
-}
-
 uint64_t limit_of(int resource, bool hard) {
   rlimit64 limit{};
   if (failed(sys(SYS_prlimit64, 0, resource, 0, &limit))) return ~uint64_t{0};
   return hard ? limit.rlim_max : limit.rlim_cur;
+}
+
+int move_high(int descriptor) {
+  if (descriptor < 0) return descriptor;
+  long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
+  if (failed(at)) {
+    const uint64_t limit = limit_of(RLIMIT_NOFILE, false);
+    const uint64_t least = limit > kRoomBelowLimit ? limit - kRoomBelowLimit : 0;
+    at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, least);
+  }
+  if (failed(at)) return descriptor;
+  close_descriptor(descriptor);
+  return static_cast<int>(at);
 }
 
 struct Received {
