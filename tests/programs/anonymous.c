@@ -180,6 +180,19 @@ static void many_mappings(char** arguments) {
   }
 }
 
+// Far more than the machine has, of which a little is used.
+static void sparse(char** arguments) {
+  (void)arguments;
+  const size_t bytes = (size_t)1 << 40;
+  byte* at =
+      mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  check(at != MAP_FAILED);
+  const size_t step = bytes / 256;
+  for (size_t i = 0; i < bytes; i += step) at[i] = pattern_byte(i / step);
+  for (size_t i = 0; i < bytes; i += step) check(at[i] == pattern_byte(i / step));
+  check(munmap(at, bytes) == 0);
+}
+
 CASES(CASE(private_memory), CASE(shared_memory), CASE(zero_device), CASE(hole), CASE(fixed),
       CASE(fixed_elsewhere), CASE(hint), CASE(grows_down), CASE(empty), CASE(refusals),
-      CASE(errno_stays), CASE(odd_lengths), CASE(many_mappings))
+      CASE(errno_stays), CASE(odd_lengths), CASE(many_mappings), CASE(sparse))

@@ -200,6 +200,69 @@ static void then_exec(char** arguments) {
   check(is_pattern(after, 64 * PAGE, 0));
 }
 
+// A vfork child shares its parent's memory, and its calls are its parent's.
+static void calls_in_vfork_child(char** arguments) {
+  (void)arguments;
+  static byte* volatile left = NULL;
+  const pid_t child = vfork();
+  if (child == 0) {
+    byte* at = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) _exit(1);
+    at[0] = 1;
+    if (munmap(at + PAGE, PAGE) != 0) _exit(2);
+    left = at;
+    _exit(0);
+  }
+  check_child(child);
+  check(left != NULL && left[0] == 1 && left[2 * PAGE] == 0);
+  check(signal_of_load(left + PAGE) == SIGSEGV);
+  byte* after = map_private(64 * PAGE);
+  fill_pattern(after, 64 * PAGE, 0);
+  check(is_pattern(after, 64 * PAGE, 0));
+}
+
+// arguments[0]: how many children at once
+static void many_children(char** arguments) {
+  const size_t count = strtoul(arguments[0], NULL, 10);
+  byte* at = map_private(64 * PAGE);
+  byte* shared = map_shared(PAGE * count);
+  fill_pattern(at, 64 * PAGE, 0);
+  for (size_t i = 0; i < count; ++i) {
+    const pid_t child = fork();
+    check(child >= 0);
+    if (child != 0) continue;
+    check(is_pattern(at, 64 * PAGE, 0));
+    byte* own = map_private(64 * PAGE);
+    memset(own, (int)i, 64 * PAGE);
+    check(is_filled(own, 64 * PAGE, (byte)i));
+    shared[i * PAGE] = 1;
+    _exit(0);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    int status = -1;
+    check(wait(&status) > 0 && status == 0);
+  }
+  for (size_t i = 0; i < count; ++i) check(shared[i * PAGE] == 1);
+}
+
+// Twice forked, in a session of its own, with the standard descriptors closed. arguments[0]: where
+// it says that it is done
+static void daemon_like(char** arguments) {
+  byte* at = map_private(64 * PAGE);
+  fill_pattern(at, 64 * PAGE, 0);
+  if (fork() != 0) _exit(0);
+  check(setsid() > 0);
+  if (fork() != 0) _exit(0);
+  check(chdir("/") == 0);
+  check(close_range(0, ~0u, 0) == 0);
+  check(is_pattern(at, 64 * PAGE, 0));
+  byte* own = map_private(64 * PAGE);
+  fill_pattern(own, 64 * PAGE, 0);
+  check(is_pattern(own, 64 * PAGE, 0));
+  const int done = open(arguments[0], O_WRONLY | O_CREAT, 0600);
+  check(done == 0 && write(done, "done", 4) == 4);
+}
+
 static void exec_in_place(char** arguments) {
   byte* at = map_private(64 * PAGE);
   fill_pattern(at, 64 * PAGE, 0);
@@ -294,4 +357,5 @@ static void among_threads(char** arguments) {
 
 CASES(CASE(private_memory), CASE(shared_memory), CASE(shared_untouched), CASE(files),
       CASE(child_stores_and_exits), CASE(grandchildren), CASE(maps_in_child), CASE(raw_clone),
-      CASE(then_exec), CASE(exec_in_place), CASE(orphan), CASE(gives_up_root), CASE(among_threads))
+      CASE(then_exec), CASE(exec_in_place), CASE(calls_in_vfork_child), CASE(many_children),
+      CASE(daemon_like), CASE(orphan), CASE(gives_up_root), CASE(among_threads))

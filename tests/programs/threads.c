@@ -101,4 +101,37 @@ static void touch_while_unmapping(char** arguments) {
   check(pthread_join(toucher, NULL) == 0);
 }
 
-CASES(CASE(concurrent), CASE(same_pages), CASE(touch_while_unmapping))
+static void* map_for_ever(void* argument) {
+  (void)argument;
+  for (;;) {
+    byte* at = map_private(8 * PAGE);
+    at[0] = 1;
+    check(munmap(at, 8 * PAGE) == 0);
+  }
+  return NULL;
+}
+
+// Ends while its threads are in the middle of calls and faults. arguments[0]: exit or _exit
+static void end_while_mapping(char** arguments) {
+  pthread_t thread;
+  for (size_t i = 0; i < 4; ++i) check(pthread_create(&thread, NULL, map_for_ever, NULL) == 0);
+  for (size_t i = 0; i < 20; ++i) {
+    byte* at = map_private(100 * PAGE);
+    memset(at, 1, 100 * PAGE);
+    check(munmap(at, 100 * PAGE) == 0);
+  }
+  if (strcmp(arguments[0], "exit") == 0) exit(0);
+  _exit(0);
+}
+
+// Becomes another program while its threads are in the middle of calls. arguments: the program
+static void exec_while_mapping(char** arguments) {
+  pthread_t thread;
+  for (size_t i = 0; i < 4; ++i) check(pthread_create(&thread, NULL, map_for_ever, NULL) == 0);
+  map_private(100 * PAGE)[0] = 1;
+  execv(arguments[0], arguments);
+  check(false);
+}
+
+CASES(CASE(concurrent), CASE(same_pages), CASE(touch_while_unmapping), CASE(end_while_mapping),
+      CASE(exec_while_mapping))
