@@ -75,6 +75,10 @@ TEST_CASE("thousands of mappings live side by side") {
   CHECK(result_of("anonymous", "many_mappings") == kOk);
 }
 
+TEST_CASE("a mapping may be far larger than memory") {
+  CHECK(result_of("anonymous", "sparse") == kOk);
+}
+
 TEST_CASE("protection decides which accesses fault") {
   CHECK(result_of("protection", "stores") == kOk);
 }

@@ -78,6 +78,13 @@ TEST_CASE("a program's own descriptors are the small numbers it expects") {
   CHECK(result_of({"descriptors", "small_numbers"}) == kOk);
 }
 
+TEST_CASE("a program that may open few descriptors has the small ones, too") {
+  ServerUnderTest server;
+  Command command = server.command({"descriptors", "small_numbers"});
+  command.limits = {{RLIMIT_NOFILE, 64}};
+  CHECK(support::run(command).text() == kOk);
+}
+
 TEST_CASE("the library holds no descriptor of its program open") {
   CHECK(result_of({"descriptors", "pipes_end"}) == kOk);
 }

@@ -76,7 +76,7 @@ TEST_CASE("a client that never says how its plan went holds up nobody") {
   CHECK(eventually([&] { return server.statistics().spaces == 0; }));
 }
 
-TEST_CASE("20,000 requests with absurd arguments harm nobody") {
+TEST_CASE("twenty thousand requests with absurd arguments harm nobody") {
   const std::string chosen = std::to_string(seed());
   std::cout << "seed " << chosen << " (TEST_SEED sets it)\n";
   INFO("TEST_SEED=" << chosen);

@@ -98,3 +98,66 @@ TEST_CASE("a signal handler maps memory while the program does") {
 TEST_CASE("signals in the middle of calls are not seen by them") {
   CHECK(result_of({"signals", "interrupted", "500"}) == kOk);
 }
+
+TEST_CASE("a program ends while its threads are in the middle of calls") {
+  ServerUnderTest server;
+  for (int i = 0; i < 10; ++i) {
+    for (const std::string how : {"exit", "_exit"}) {
+      CHECK(server.run({"threads", "end_while_mapping", how}).text() == kOk);
+    }
+  }
+  CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
+}
+
+TEST_CASE("a program becomes another while its threads are in the middle of calls") {
+  ServerUnderTest server;
+  const std::string next = support::program_path("anonymous");
+  for (int i = 0; i < 10; ++i) {
+    CHECK(server.run({"threads", "exec_while_mapping", next, "private_memory"}).text() == kOk);
+  }
+  CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
+}
+
+TEST_CASE("calls of a vfork child are its parent's") {
+  CHECK(result_of({"fork_memory", "calls_in_vfork_child"}) == kOk);
+}
+
+TEST_CASE("a hundred children at once are served") {
+  CHECK(result_of({"fork_memory", "many_children", "100"}) == kOk);
+}
+
+TEST_CASE("a daemon that forks twice and closes everything is served") {
+  ServerUnderTest server;
+  const std::string done = server.directory() / "done";
+  CHECK(server.run({"fork_memory", "daemon_like", done}).text() == kOk);
+  CHECK(support::eventually([&] { return support::read_file(done) == "done"; }));
+  CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
+}
+
+TEST_CASE("forty programs at once are served") {
+  ServerUnderTest server;
+  std::vector<support::Process> programs;
+  for (int i = 0; i < 40; ++i) {
+    programs.push_back(i % 2 == 0 ? server.start({"anonymous", "private_memory"})
+                                  : server.start({"fork_memory", "grandchildren"}));
+  }
+  for (support::Process& program : programs) CHECK(program.wait().text() == kOk);
+  CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
+}
+
+TEST_CASE("threads run on stacks that are served") {
+  CHECK(result_of({"stacks", "of_threads"}) == kOk);
+}
+
+TEST_CASE("signals come to stacks that are served") {
+  CHECK(result_of({"stacks", "of_signals", "200"}) == kOk);
+  CHECK(result_of({"stacks", "alternate"}) == kOk);
+}
+
+TEST_CASE("locks in served memory wake who waits, in one program and in several") {
+  CHECK(result_of({"futexes", "in_private"}) == kOk);
+  CHECK(result_of({"futexes", "in_anonymous"}) == kOk);
+  ServerUnderTest server;
+  CHECK(server.run({"futexes", "in_file", server.file("f", std::string(kPage, ' '))}).text() ==
+        kOk);
+}

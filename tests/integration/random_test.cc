@@ -17,7 +17,7 @@ std::uint64_t seed() {
 
 }  // namespace
 
-TEST_CASE("20,000 random steps leave memory as a model of it says") {
+TEST_CASE("twenty thousand random steps leave memory as a model of it says") {
   const std::string chosen = std::to_string(seed());
   std::cout << "seed " << chosen << " (TEST_SEED sets it)\n";
   INFO("TEST_SEED=" << chosen);
