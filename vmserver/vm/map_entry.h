@@ -72,6 +72,27 @@ struct MapEntry : MapHook, ObjectHook {
   }
   bool tracked() const { return sharing == hal::Sharing::shared_tracked; }
 
+  /// An entry for another range that is as this one, in no map yet. It is not wired: whoever has the
+  /// pages of both wired says so and counts them.
+  std::unique_ptr<MapEntry> alike(hal::VirtualRange where, hal::PageIndex first_page) const {
+    auto copy = std::make_unique<MapEntry>();
+    copy->range = where;
+    copy->page = first_page;
+    copy->space = space;
+    copy->object = object;
+    copy->source = source;
+    copy->sharing = sharing;
+    copy->protection = protection;
+    copy->maximum = maximum;
+    copy->inherit = inherit;
+    copy->advice = advice;
+    copy->no_sync = no_sync;
+    copy->no_core = no_core;
+    copy->stack = stack;
+    copy->path = path;
+    return copy;
+  }
+
   /// Whether the two could be one entry, were they neighbours.
   bool like(const MapEntry& other) const {
     return source == other.source && object == other.object && sharing == other.sharing &&

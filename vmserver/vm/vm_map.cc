@@ -51,22 +51,8 @@ bool VmMap::is_free(VirtualRange range) {
 void VmMap::clip_at(VirtualAddress address) {
   MapEntry* entry = find(address);
   if (entry == nullptr || entry->range.start() == address) return;
-  auto upper = std::make_unique<MapEntry>();
-  upper->space = entry->space;
-  upper->object = entry->object;
-  upper->source = entry->source;
-  upper->sharing = entry->sharing;
-  upper->protection = entry->protection;
-  upper->maximum = entry->maximum;
-  upper->inherit = entry->inherit;
-  upper->advice = entry->advice;
-  upper->no_sync = entry->no_sync;
-  upper->no_core = entry->no_core;
+  auto upper = entry->alike(VirtualRange(address, entry->range.end()), entry->page_at(address));
   upper->wired = entry->wired;
-  upper->stack = entry->stack;
-  upper->path = entry->path;
-  upper->range = VirtualRange(address, entry->range.end());
-  upper->page = entry->page_at(address);
   const VirtualRange lower(entry->range.start(), address);
   if (entry->object) {
     entry->object->split_mapping(*entry, lower, *upper);

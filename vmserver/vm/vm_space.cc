@@ -120,21 +120,8 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
       child->unsettled_.push_back(entry.range);
       continue;
     }
-    auto copy = std::make_unique<MapEntry>();
-    copy->range = entry.range;
-    copy->page = entry.page;
+    auto copy = entry.alike(entry.range, entry.page);
     copy->space = child.get();
-    copy->object = entry.object;
-    copy->source = entry.source;
-    copy->sharing = entry.sharing;
-    copy->protection = entry.protection;
-    copy->maximum = entry.maximum;
-    copy->inherit = entry.inherit;
-    copy->advice = entry.advice;
-    copy->no_sync = entry.no_sync;
-    copy->no_core = entry.no_core;
-    copy->stack = entry.stack;
-    copy->path = entry.path;
     child->map_.insert(std::move(copy));
   }
   for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.arena));

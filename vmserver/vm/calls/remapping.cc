@@ -15,24 +15,6 @@ using hal::VirtualRange;
 constexpr std::uint64_t kMayMove = 1;
 constexpr std::uint64_t kFixed = 2;
 
-std::unique_ptr<MapEntry> copy_of(const MapEntry& entry, VirtualRange range, hal::PageIndex page) {
-  auto copy = std::make_unique<MapEntry>();
-  copy->range = range;
-  copy->page = page;
-  copy->space = entry.space;
-  copy->object = entry.object;
-  copy->source = entry.source;
-  copy->sharing = entry.sharing;
-  copy->protection = entry.protection;
-  copy->maximum = entry.maximum;
-  copy->inherit = entry.inherit;
-  copy->advice = entry.advice;
-  copy->no_sync = entry.no_sync;
-  copy->no_core = entry.no_core;
-  copy->stack = entry.stack;
-  return copy;
-}
-
 // Adds the steps that make the new end of a grown mapping exist.
 void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page, hal::Plan& plan) {
   if (entry.object) {
@@ -72,7 +54,7 @@ void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t b
                map.is_free(VirtualRange(from.end(), from.start() + bytes))) {
       const VirtualRange more(from.end(), from.start() + bytes);
       const hal::PageIndex page = entry->page_at(more.start());
-      auto grown = copy_of(*entry, more, page);
+      auto grown = entry->alike(more, page);
       stay();
       plan_growth(*entry, more, page, call.plan);
       map.insert(std::move(grown));
@@ -98,7 +80,7 @@ void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t b
         move.target = target->start();
         move.sharing = entry->sharing;
         call.plan.protect(kept, entry->protection);
-        auto moved = copy_of(*entry, *target, entry->page_at(from.start()));
+        auto moved = entry->alike(*target, entry->page_at(from.start()));
         if (target->end() > kept.end()) {
           plan_growth(*entry, VirtualRange(kept.end(), target->end()),
                       moved->page_at(kept.end()), call.plan);
