@@ -42,7 +42,9 @@ struct Step {
                   ///< `protect`. What was at `target` goes; the old place is unmapped.
     discard,      ///< drop private pages; the next touch finds fresh ones
     lazy_free,    ///< the same, but only when memory runs short
-    lock,
+    deactivate,   ///< keep the data, but take these pages first when memory runs short
+    populate,     ///< bring in every page; with `enable` as if stored to
+    lock,         ///< with `enable` only as pages are touched
     unlock,
     inherit,      ///< what a forked child gets
     dump,         ///< whether core dumps hold it (`enable`)
@@ -55,9 +57,11 @@ struct Step {
   Sharing sharing = Sharing::copy_on_write;
   Inherit inheritance = Inherit::copy;
   bool enable = false;
+  bool may_fail = false;  ///< the plan goes on without it
   PageIndex page;
   VirtualAddress target;
   int descriptor = -1;
+  std::uint64_t argument = 0;  ///< of a host_call, in the host's numbers where the caller's are not
   std::shared_ptr<Backing> backing;
 
   static Step of(Kind kind, VirtualRange range) {

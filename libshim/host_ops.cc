@@ -24,12 +24,16 @@ long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
   for (int i = 0; i < 6; ++i) args[i] = request.args[i];
   switch (request.call) {
     case protocol::kCallMmap:
+      if (request.abi != protocol::kAbiLinux) args[3] = op.a;
+      break;
     case protocol::kCallMremap:
     case protocol::kCallBrk:
+    case protocol::kCallSbrk:
       break;
     default:
       args[0] = op.address;
       args[1] = op.bytes;
+      if (request.abi != protocol::kAbiLinux) args[2] = op.a;
   }
   return host_call(request.call, args);
 }
@@ -96,7 +100,8 @@ long run_one(const HostOp& op, HostOpContext& context) {
     case HostOp::kAdvise:
       return sys(SYS_madvise, op.address, op.bytes, op.a);
     case HostOp::kLock:
-      return sys(SYS_mlock, op.address, op.bytes);
+      return op.a == 0 ? sys(SYS_mlock, op.address, op.bytes)
+                       : sys(SYS_mlock2, op.address, op.bytes, op.a);
     case HostOp::kUnlock:
       return sys(SYS_munlock, op.address, op.bytes);
     case HostOp::kHostCall:
@@ -143,6 +148,13 @@ long host_call(uint16_t number, const uint64_t (&args)[6]) {
       if (&__curbrk != nullptr) __curbrk = reinterpret_cast<void*>(reached);
       return static_cast<uint64_t>(reached) < args[0] ? -ENOMEM : 0;
     }
+    case protocol::kCallSbrk: {
+      const long old = sys(SYS_brk, 0);
+      const long wanted = old + static_cast<long>(args[0]);
+      const long reached = args[0] == 0 ? old : sys(SYS_brk, wanted);
+      if (&__curbrk != nullptr) __curbrk = reinterpret_cast<void*>(reached);
+      return reached == wanted ? old : -ENOMEM;
+    }
     default:
       return -ENOSYS;
   }
@@ -151,7 +163,7 @@ long host_call(uint16_t number, const uint64_t (&args)[6]) {
 int run_host_ops(const HostOp* ops, uint32_t count, HostOpContext& context, int& error) {
   for (uint32_t i = 0; i < count; ++i) {
     const long result = run_one(ops[i], context);
-    if (failed(result)) {
+    if (failed(result) && ops[i].may_fail == 0) {
       error = static_cast<int>(-result);
       return static_cast<int>(i);
     }

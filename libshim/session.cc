@@ -415,7 +415,9 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   if (number == protocol::kCallMmap) {
     request.limits[0] = limit_of(RLIMIT_AS, false);
     request.limits[1] = limit_of(RLIMIT_DATA, true);
-  } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2) {
+    if ((args[3] & MAP_GROWSDOWN) != 0) request.limits[2] = limit_of(RLIMIT_STACK, false);
+  } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2 ||
+             number == protocol::kCallMlockall) {
     request.limits[0] = limit_of(RLIMIT_MEMLOCK, false);
   }
 

@@ -26,9 +26,9 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 
-/// Whose numbers the arguments of a request are in; also those of its answer.
+/// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
 
 enum CallNumber : uint16_t {
@@ -99,7 +99,8 @@ struct TrapRequest {
   uint16_t reserved;
   uint64_t args[6];
   /// mmap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
-  uint64_t limits[2];
+  /// mmap of what grows down: soft RLIMIT_STACK as the third.
+  uint64_t limits[3];
 };
 enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
@@ -127,12 +128,14 @@ struct HostOp {
     kRelease,        ///< munmap
     kMove,           ///< mremap to address a, same length
     kAdvise,         ///< madvise; a: the host's advice
-    kLock,
+    kLock,           ///< mlock2; a: its flags
     kUnlock,
-    kHostCall,  ///< do the call itself at the host, on this range; its value is the call's
+    /// Do the call itself at the host, on this range; its value is the call's. a: its protection,
+    /// flags or advice in the host's numbers, where the call came in others.
+    kHostCall,
   };
   uint32_t kind;
-  uint32_t reserved;
+  uint32_t may_fail;  ///< if it does, the rest is done all the same
   uint64_t address;
   uint64_t bytes;
   uint64_t a;
@@ -150,7 +153,7 @@ enum ReplyFlag : uint32_t {
 struct TrapReplyHeader {
   uint32_t magic;
   uint32_t sequence;
-  int32_t error;  ///< in the caller's numbers
+  int32_t error;  ///< errno, or 0
   uint32_t flags;
   uint64_t value;
   uint32_t op_count;

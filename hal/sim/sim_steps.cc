@@ -78,11 +78,13 @@ int SimPmap::apply(const Plan& plan) {
       }
     } else if (step.kind == Step::Kind::lock) {
       error = lock_pages(step);
+    } else if (step.kind == Step::Kind::populate) {
+      error = populate(step);
     } else {
       const std::lock_guard guard(memory_->lock());
       error = apply_step(step);
     }
-    if (error != 0) return error;
+    if (error != 0 && !step.may_fail) return error;
   }
   return 0;
 }
@@ -145,7 +147,11 @@ int SimPmap::apply_step(const Step& step) {
     case Step::Kind::host_call:
       host_calls_.push_back(range);
       return 0;
+    case Step::Kind::deactivate:
+      deactivated_.push_back(range);
+      return 0;
     case Step::Kind::lock:
+    case Step::Kind::populate:
       return 0;
   }
   return EINVAL;
@@ -259,6 +265,15 @@ int SimPmap::lock_pages(const Step& step) {
     if (const int error = prefault_(part.range, write); error != 0) return error;
   }
   return 0;
+}
+
+int SimPmap::populate(const Step& step) {
+  {
+    const std::lock_guard guard(memory_->lock());
+    if (!alive_) return ESRCH;
+    if (!covered(step.range)) return ENOMEM;
+  }
+  return prefault_ ? prefault_(step.range, step.enable) : 0;
 }
 
 }  // namespace hal

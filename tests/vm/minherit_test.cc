@@ -59,8 +59,8 @@ TEST_CASE("shared memory is inherited as shared; private memory cannot be", "[mi
   const auto shared = f.program->mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared);
   CHECK(f.program->minherit(shared.value, kPage, bsd::kInheritShare).ok());
   // Saying yes would lose data, so these are refused.
-  CHECK(f.program->minherit(f.at, kPage, bsd::kInheritShare).error == bsd::kEopnotsupp);
-  CHECK(f.program->minherit(shared.value, kPage, bsd::kInheritCopy).error == bsd::kEopnotsupp);
+  CHECK(f.program->minherit(f.at, kPage, bsd::kInheritShare).error == EOPNOTSUPP);
+  CHECK(f.program->minherit(shared.value, kPage, bsd::kInheritCopy).error == EOPNOTSUPP);
 }
 
 TEST_CASE("minherit passes over holes", "[minherit]") {

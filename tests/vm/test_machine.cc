@@ -36,7 +36,7 @@ vm::SpaceLayout make_layout(bool arena) {
 
 vm::MachineOptions options_of(const MachineChoices& choices) {
   vm::MachineOptions options;
-  options.personality = vm::find_personality("freebsd-7");
+  options.personality = vm::find_personality(choices.personality);
   options.max_wired_pages = choices.max_wired_pages;
   options.max_entries = choices.max_entries;
   return options;
@@ -112,6 +112,7 @@ protocol::TrapRequest Program::request(protocol::CallNumber number,
     default:
       request.limits[0] = address_space_limit;
       request.limits[1] = data_limit;
+      request.limits[2] = stack_limit;
   }
   if (bad_descriptor) request.flags = protocol::kRequestBadDescriptor;
   return request;
@@ -262,7 +263,8 @@ PendingCall::PendingCall(Program& program, const protocol::TrapRequest& what,
                          const std::optional<hal::HostFile>& with)
     : program_(program), superuser_(program.superuser) {
   request = what;
-  abi = vm::find_abi(what.abi);
+  rules = &program.machine().machine.personality();
+  abi = vm::find_abi(what.abi, rules->freebsd_numbers);
   file = with;
 }
 
@@ -302,7 +304,7 @@ CallResult PendingCall::result() const {
   // Catch2's assertions belong to one thread; these end the test from any.
   if (finished_ != 1) throw std::logic_error("a call ended " + std::to_string(finished_) + " times");
   CallResult result;
-  result.error = abi->error_number(answer_.error);
+  result.error = vm::to_errno(answer_.error);
   result.value = answer_.value;
   result.value_from_host = answer_.value_from_host;
   result.data = data;

@@ -3,7 +3,7 @@
 //
 //   TestMachine   memory, pagers, and the vm::Machine on them
 //   Program       a VmSpace on a SimPmap: calls by name, loads and stores, fork, kill
-//   CallResult    what a call gave, in the caller's own numbers
+//   CallResult    what a call gave, and its errno
 #pragma once
 
 #include <condition_variable>
@@ -38,7 +38,6 @@ inline constexpr std::uint64_t kInheritShare = 0, kInheritCopy = 1, kInheritNone
 inline constexpr std::uint64_t kNormal = 0, kRandom = 1, kSequential = 2, kWillNeed = 3,
                                kDontNeed = 4, kFree = 5, kNoSyncAdvice = 6, kAutoSync = 7,
                                kNoCoreAdvice = 8, kCore = 9, kProtect = 10;
-inline constexpr int kEagain = 35, kEopnotsupp = 45, kEnosys = 78;
 }  // namespace bsd
 
 inline constexpr std::uint64_t kArenaStart = 0x10'0000'0000;  // behind the largest heap
@@ -53,7 +52,7 @@ inline constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 inline constexpr std::uint64_t kElsewhere = 0x5000'0000'0000;
 
 struct CallResult {
-  int error = 0;  ///< in the caller's numbers
+  int error = 0;  ///< errno
   std::uint64_t value = 0;
   bool value_from_host = false;
   std::vector<std::uint8_t> data;
@@ -61,6 +60,7 @@ struct CallResult {
 };
 
 struct MachineChoices {
+  const char* personality = "freebsd-7";
   std::uint64_t max_wired_pages = 1024;
   std::uint64_t max_entries = 0;
 };
@@ -161,6 +161,7 @@ class Program {
   std::uint64_t address_space_limit = kNoLimit;
   std::uint64_t data_limit = kNoLimit;
   std::uint64_t memlock_limit = kNoLimit;
+  std::uint64_t stack_limit = std::uint64_t{8} << 20;
 
  private:
   Program(TestMachine& machine, bool threads, std::unique_ptr<vm::VmSpace> space,

@@ -13,7 +13,8 @@ Session::ActiveCall::ActiveCall(std::shared_ptr<Session> session,
                                 const protocol::TrapRequest& frame)
     : session_(std::move(session)) {
   request = frame;
-  abi = vm::find_abi(frame.abi);
+  rules = &session_->server_.machine().personality();
+  abi = vm::find_abi(frame.abi, rules->freebsd_numbers);
 }
 
 template <class Function>
@@ -78,7 +79,7 @@ void Session::ActiveCall::send_last() {
   session_->last_ = request;
   session_->last_undo_ = answer_.undo;
   session_->call_.reset();
-  const bool sent = session_->send_reply(request, flags, abi->error_number(answer_.error),
+  const bool sent = session_->send_reply(request, flags, vm::to_errno(answer_.error),
                                          answer_.value, batch, data);
   self_.reset();
   if (!sent) session_->close("it does not take its answers");

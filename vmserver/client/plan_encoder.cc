@@ -15,10 +15,14 @@ using protocol::HostOp;
 
 constexpr std::uint64_t kWipeOnFork = 18;
 constexpr std::uint64_t kKeepOnFork = 19;
+constexpr std::uint64_t kCold = 20;
+constexpr std::uint64_t kPopulateRead = 22;
+constexpr std::uint64_t kPopulateWrite = 23;
 
 class Encoder {
  public:
   void step(const Step& step) {
+    may_fail_ = step.may_fail;
     switch (step.kind) {
       case Step::Kind::vacate:
       case Step::Kind::replace:
@@ -58,8 +62,14 @@ class Encoder {
       case Step::Kind::lazy_free:
         op(HostOp::kAdvise, step.range, MADV_FREE);
         break;
+      case Step::Kind::deactivate:
+        op(HostOp::kAdvise, step.range, kCold);
+        break;
+      case Step::Kind::populate:
+        op(HostOp::kAdvise, step.range, step.enable ? kPopulateWrite : kPopulateRead);
+        break;
       case Step::Kind::lock:
-        op(HostOp::kLock, step.range);
+        op(HostOp::kLock, step.range, step.enable ? MLOCK_ONFAULT : 0);
         break;
       case Step::Kind::unlock:
         op(HostOp::kUnlock, step.range);
@@ -71,7 +81,7 @@ class Encoder {
         op(HostOp::kAdvise, step.range, step.enable ? MADV_DODUMP : MADV_DONTDUMP);
         break;
       case Step::Kind::host_call:
-        op(HostOp::kHostCall, step.range);
+        op(HostOp::kHostCall, step.range, step.argument);
         break;
     }
   }
@@ -128,7 +138,7 @@ class Encoder {
     HostOpBatch* batch = current();
     if (batch->ops.size() == protocol::kMaxHostOps) batch = open_batch();
     batch->ops.push_back({.kind = kind,
-                          .reserved = 0,
+                          .may_fail = may_fail_ ? 1U : 0U,
                           .address = range.start().value(),
                           .bytes = range.bytes(),
                           .a = a,
@@ -143,6 +153,7 @@ class Encoder {
   }
 
   std::vector<HostOpBatch> batches_;
+  bool may_fail_ = false;  // of the step that is being encoded
 };
 
 }  // namespace

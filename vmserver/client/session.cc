@@ -324,7 +324,7 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
 void Session::on_request(const ReceivedFrame& frame) {
   if (request_.call == protocol::kCallContinue) return on_continue();
   if (call_) return reject("it made a call within a call");
-  if (vm::find_abi(request_.abi) == nullptr) return reject("its numbers are of no known kind");
+  if (request_.abi >= protocol::kAbiCount) return reject("its numbers are of no known kind");
   last_.reset();
   auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
   if (!frame.descriptors.empty()) call->file = hal::describe_file(frame.descriptors.front());

@@ -18,6 +18,7 @@
 #include "hal/plan.h"
 #include "protocol/trap_frame.h"
 #include "vmserver/vm/abi.h"
+#include "vmserver/vm/personality.h"
 #include "vmserver/vm/result.h"
 
 namespace vm {
@@ -54,6 +55,7 @@ class Call {
 
   protocol::TrapRequest request{};
   const Abi* abi = nullptr;
+  const Personality* rules = nullptr;
   /// What the descriptor argument names; nothing when none came with the request.
   std::optional<hal::HostFile> file;
   hal::Plan plan;

@@ -33,6 +33,8 @@ enum class Source : std::uint8_t {
   anonymous,  ///< private memory of this program
   object,     ///< pages of a VmObject
   device,     ///< memory of a host device, mapped by the program itself
+  gap,        ///< not there yet: what the stack right above it may grow into
+  guard,      ///< kept free: nothing is there, and nothing is put there unasked
   host        ///< not managed: what the host has mapped there
 };
 
@@ -69,6 +71,12 @@ struct MapEntry : MapHook, ObjectHook {
   hal::PageRange pages_of(hal::VirtualRange part) const {
     const hal::VirtualRange seen = range.intersect(part);
     return {page_at(seen.start()), seen.pages()};
+  }
+  /// Whether programs have something there.
+  bool present() const { return source != Source::gap; }
+  /// Whether calls can change what is there; of the host's memory they change it at the host.
+  bool managed() const {
+    return source != Source::host && source != Source::gap && source != Source::guard;
   }
   bool tracked() const { return sharing == hal::Sharing::shared_tracked; }
 

@@ -65,7 +65,8 @@ void VmSpace::fault(VirtualAddress page, bool write) {
   ++machine_.counters().faults;
   const std::lock_guard guard(lock_);
   MapEntry* entry = map_.find(page);
-  if (entry == nullptr || entry->source == Source::host || entry->source == Source::device) {
+  if (entry != nullptr && entry->source == Source::gap) entry = grow_stack(*entry, page);
+  if (entry == nullptr || !entry->managed() || entry->source == Source::device) {
     fault_nowhere(page);
     return;
   }
@@ -90,6 +91,15 @@ void VmSpace::fault(VirtualAddress page, bool write) {
       pmap_->wake(page_at(page));
       break;
   }
+}
+
+MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {
+  const std::uint64_t wanted = gap.range.end() - page;
+  const std::uint64_t grown = std::min(
+      (wanted + kStackGrowth - 1) / kStackGrowth * kStackGrowth, gap.range.bytes());
+  MapEntry* stack = map_.grow_down(gap, gap.range.end() - grown);
+  if (stack != nullptr && stack->wired) count_wired(static_cast<std::int64_t>(grown >> hal::kPageShift));
+  return stack;
 }
 
 void VmSpace::fault_nowhere(VirtualAddress page) {
@@ -177,12 +187,16 @@ void VmSpace::close() {
 void VmSpace::set_wired(VirtualRange range, bool wired) {
   map_.clip(range);
   map_.for_each_in(range, [&](MapEntry& entry) {
-    if (entry.wired == wired) return;
+    if (entry.wired == wired || !(entry.managed() || entry.source == Source::host)) return;
     entry.wired = wired;
     const std::int64_t pages = static_cast<std::int64_t>(entry.range.pages());
-    wired_pages_ += static_cast<std::uint64_t>(wired ? pages : -pages);
-    machine_.add_wired_pages(wired ? pages : -pages);
+    count_wired(wired ? pages : -pages);
   });
+}
+
+void VmSpace::count_wired(std::int64_t pages) {
+  wired_pages_ += static_cast<std::uint64_t>(pages);
+  machine_.add_wired_pages(pages);
 }
 
 void VmSpace::refresh_host(VirtualRange range) {
@@ -203,6 +217,15 @@ bool VmSpace::may_map(VirtualRange range) const {
 }
 
 void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
+  if (range.empty()) return;
+  // With the lowest part of a stack goes what it could have grown into.
+  if (const MapEntry* lowest = map_.find(range.start());
+      lowest != nullptr && lowest->stack && lowest->range.start() == range.start()) {
+    const MapEntry* gap = map_.find(range.start() - hal::kPageSize);
+    if (gap != nullptr && gap->source == Source::gap) {
+      range = VirtualRange(gap->range.start(), range.end());
+    }
+  }
   map_.clip(range);
   set_wired(range, false);
   // Neighbouring room of the same kind becomes one step.
@@ -240,7 +263,7 @@ void VmSpace::report(SpaceReport& report) {
   report.entries = 0;
   report.resident_pages = 0;
   for (MapEntry& entry : map_) {
-    if (entry.source == Source::host) continue;
+    if (!entry.managed()) continue;
     ++report.entries;
     pmap_->mapped_pages(entry.range,
                         [&](hal::PageRun run) { report.resident_pages += run.range.pages(); });
@@ -281,6 +304,12 @@ std::vector<EntryReport> VmSpace::entries() {
         break;
       case Source::device:
         report.type = "device";
+        break;
+      case Source::gap:
+        report.type = "gap";
+        break;
+      case Source::guard:
+        report.type = "guard";
         break;
       case Source::object:
         report.type = entry.object->kind() == VmObject::Kind::anonymous ? "shared"

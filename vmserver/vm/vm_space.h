@@ -34,6 +34,9 @@ struct SpaceLayout {
   hal::VirtualAddress data;
 };
 
+/// A stack grows by at least so much, and begins with so much (FreeBSD's sgrowsiz).
+inline constexpr std::uint64_t kStackGrowth = std::uint64_t{128} << 10;
+
 class VmSpace {
  public:
   VmSpace(Machine& machine, std::unique_ptr<hal::Pmap> pmap, const SpaceLayout& layout);
@@ -73,8 +76,10 @@ class VmSpace {
   // For the calls (vm/calls), which hold lock() while they use the rest.
   std::unique_lock<std::mutex> lock() { return std::unique_lock(lock_); }
   VmMap& map() { return map_; }
-  bool wire_future() const { return wire_future_; }
-  void set_wire_future(bool on) { wire_future_ = on; }
+  /// Whether new mappings are wired (MCL_FUTURE), and if so, at once or as they are touched.
+  enum class WireFuture : std::uint8_t { no, at_once, on_fault };
+  WireFuture wire_future() const { return wire_future_; }
+  void set_wire_future(WireFuture future) { wire_future_ = future; }
   void set_spared(bool on) { spared_ = on; }
   std::uint64_t wired_pages() const { return wired_pages_; }
   /// Marks the entries of a range wired or not and keeps count; cuts them at its ends.
@@ -89,6 +94,9 @@ class VmSpace {
 
  private:
   void fault_nowhere(hal::VirtualAddress page);
+  /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
+  MapEntry* grow_stack(MapEntry& gap, hal::VirtualAddress page);
+  void count_wired(std::int64_t pages);
   /// Covers the free parts of the range with inaccessible entries: a child may still have there what
   /// its parent was taking away when it forked. settle() makes them free. Needs lock_.
   void keep_clear_of(hal::VirtualRange range);
@@ -100,7 +108,7 @@ class VmSpace {
   std::mutex lock_;
   VmMap map_;                                   // lock_
   bool closed_ = false;                         // lock_
-  bool wire_future_ = false;                    // lock_
+  WireFuture wire_future_ = WireFuture::no;     // lock_
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
   std::vector<hal::VirtualRange> unsettled_;    // lock_  holes that inheritance left
