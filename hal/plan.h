@@ -33,11 +33,18 @@ struct Step {
     vacate,       ///< drop what is there; inaccessible, still managed
     claim,        ///< take over a range outside the arena; fails if something is there
     replace,      ///< take over a range outside the arena, whatever is there
-    map_backing,  ///< show `backing` from `page` on, inaccessible until `protect`
+    /// Show `backing` from `page` on, with `protection`: none, unless missing pages that nobody is
+    /// told of before the step is done are zero pages indeed.
+    map_backing,
     map_device,   ///< show the host device behind the program's own descriptor `descriptor`
     track,        ///< from now on tell which pages are written (Sharing::shared_tracked)
     protect,
     give_back,    ///< leave the range to the host, unmapped
+    /// Private pages of the range go to `target`, in one step; whoever touches the range from then on
+    /// finds pages missing. `target` is managed then, and readable.
+    take_away,
+    copy_out,     ///< write the range's content into `backing` from `page` on
+    manage,       ///< have missing pages of the range told, where that may have been lost
     move,         ///< move pages and mappings to `target`, same length; inaccessible until
                   ///< `protect`. What was at `target` goes; the old place is unmapped.
     discard,      ///< drop private pages; the next touch finds fresh ones

@@ -51,6 +51,7 @@ enum CallNumber : uint16_t {
   kCallSstk,
   kCallGetpagesize,
   kCallMinherit,
+  kCallFork,  ///< the program is about to fork: keep what a child is to have a copy of
   kCallExit,  ///< the program is about to end by itself: write back what it stored
   kCallCount
 };
@@ -120,13 +121,15 @@ struct HostOp {
   enum Kind : uint32_t {
     kReserve,        ///< map inaccessible private memory there, replacing what was
     kClaim,          ///< the same, but fail with EEXIST if anything is there
-    kMapBacking,     ///< map the reply's descriptor, inaccessible; a: file offset, b: MapMode
+    kMapBacking,     ///< map the reply's descriptor; a: file offset, b: MapMode, c: protection
     kMapDescriptor,  ///< map the program's own descriptor; a: file offset, b: protection, c: number
     kRegister,       ///< register with the userfaultfd; a: UFFDIO_REGISTER_MODE_*
     kWriteProtect,   ///< arm write tracking
     kProtect,        ///< mprotect; a: protection
     kRelease,        ///< munmap
     kMove,           ///< mremap to address a, same length
+    kTakeAway,       ///< the same, but the range stays mapped, empty
+    kCopyOut,        ///< write the range to the reply's descriptor; a: file offset
     kAdvise,         ///< madvise; a: the host's advice
     kLock,           ///< mlock2; a: its flags
     kUnlock,
@@ -148,6 +151,7 @@ enum ReplyFlag : uint32_t {
   kReplyFinal = 1,
   kReplyAcknowledge = 2,
   kReplyValueFromHost = 4,  ///< the call's value is that of its kHostCall
+  kReplyPrepareForks = 8,   ///< from now on the program says kCallFork before it forks
 };
 
 struct TrapReplyHeader {

@@ -146,6 +146,8 @@ class SimPmap final : public Pmap {
   int map_backing(const Step& step);
   int protect(const Step& step);
   int move(const Step& step);
+  int take_away(const Step& step);
+  int copy_out(const Step& step);
   int drop_private(const Step& step);
   int inherit(const Step& step);
   int lock_pages(const Step& step);  // takes the lock itself

@@ -238,6 +238,19 @@ SimResult Program::try_store(std::uint64_t address, unsigned value) {
 }
 
 std::unique_ptr<Program> Program::fork_unsettled() {
+  if (const CallResult announced = call(request(protocol::kCallFork)); !announced.ok()) {
+    FAIL("a fork could not be announced");
+  }
+  return fork_now();
+}
+
+std::unique_ptr<Program> Program::fork_unannounced() {
+  auto child = fork_now();
+  child->settle();
+  return child;
+}
+
+std::unique_ptr<Program> Program::fork_now() {
   auto pmap = pmap_->fork();
   hal::SimPmap& childs = *pmap;
   auto child = std::unique_ptr<Program>(
@@ -248,10 +261,14 @@ std::unique_ptr<Program> Program::fork_unsettled() {
 
 std::unique_ptr<Program> Program::fork() {
   auto child = fork_unsettled();
-  hal::Plan plan;
-  child->space_->settle(plan);
-  if (child->pmap_->apply(plan) != 0) FAIL("a child could not settle");
+  child->settle();
   return child;
+}
+
+void Program::settle() {
+  hal::Plan plan;
+  space_->settle(plan);
+  if (pmap_->apply(plan) != 0) FAIL("a child could not settle");
 }
 
 void Program::kill() {

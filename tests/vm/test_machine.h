@@ -143,6 +143,8 @@ class Program {
 
   /// A child; it has settled, as after its first call.
   std::unique_ptr<Program> fork();
+  /// Without kCallFork before it, as by a raw clone.
+  std::unique_ptr<Program> fork_unannounced();
   /// Without settling: tests look at what its first call brings.
   std::unique_ptr<Program> fork_unsettled();
   /// Ends without a word: page tables first, then the session.
@@ -167,6 +169,8 @@ class Program {
   Program(TestMachine& machine, bool threads, std::unique_ptr<vm::VmSpace> space,
           hal::SimPmap& pmap);
   void connect();
+  std::unique_ptr<Program> fork_now();
+  void settle();
 
   TestMachine& machine_;
   const bool threads_;

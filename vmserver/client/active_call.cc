@@ -19,7 +19,6 @@ Session::ActiveCall::ActiveCall(std::shared_ptr<Session> session,
 
 template <class Function>
 void Session::ActiveCall::on_call_thread(Function function) {
-  if (!self_) self_ = shared_from_this();
   boost::asio::io_context& calls = session_->server_.calls();
   if (calls.get_executor().running_in_this_thread()) {
     function();
@@ -74,6 +73,7 @@ void Session::ActiveCall::send_next() {
 void Session::ActiveCall::send_last() {
   std::uint32_t flags = protocol::kReplyFinal;
   if (answer_.value_from_host) flags |= protocol::kReplyValueFromHost;
+  if (answer_.prepare_forks) flags |= protocol::kReplyPrepareForks;
   const HostOpBatch* batch = batches_.empty() ? nullptr : &batches_.back();
   // The session is ready for the next request before the program can send one.
   session_->last_ = request;

@@ -19,6 +19,8 @@ class Session::ActiveCall final : public vm::Call,
                                   public std::enable_shared_from_this<ActiveCall> {
  public:
   ActiveCall(std::shared_ptr<Session> session, const protocol::TrapRequest& frame);
+  /// The call lives until it ends, whatever its session does. To be said before it is handled.
+  void hold() { self_ = shared_from_this(); }
 
   void run_plan(Next next) override;
   using vm::Call::finish;

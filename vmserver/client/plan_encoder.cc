@@ -56,6 +56,18 @@ class Encoder {
         register_mapping(VirtualRange(step.target, step.target + step.range.bytes()),
                          step.sharing);
         break;
+      case Step::Kind::take_away:
+        op(HostOp::kTakeAway, step.range, step.target.value());
+        op(HostOp::kProtect, VirtualRange(step.target, step.target + step.range.bytes()),
+           PROT_READ);
+        break;
+      case Step::Kind::copy_out:
+        descriptor_batch(step, step.backing->descriptor());
+        op(HostOp::kCopyOut, step.range, step.page.byte_offset());
+        break;
+      case Step::Kind::manage:
+        op(HostOp::kRegister, step.range, UFFDIO_REGISTER_MODE_MISSING);
+        break;
       case Step::Kind::discard:
         op(HostOp::kAdvise, step.range, MADV_DONTNEED);
         break;
@@ -97,14 +109,19 @@ class Encoder {
     // stored the two show the same pages.
     const int descriptor =
         shared ? step.backing->descriptor() : step.backing->read_only_descriptor();
+    descriptor_batch(step, descriptor);
+    op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
+       shared ? protocol::kMapShared : protocol::kMapPrivate, step.protection.bits());
+    register_mapping(step.range, step.sharing);
+  }
+
+  // The next operation goes into a batch that brings this descriptor along.
+  void descriptor_batch(const Step& step, int descriptor) {
     HostOpBatch* batch = current();
     const bool full = batch->ops.size() == protocol::kMaxHostOps;
     if (full || (batch->descriptor != -1 && batch->descriptor != descriptor)) batch = open_batch();
     batch->descriptor = descriptor;
     batch->keeps_open = step.backing;
-    op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
-       shared ? protocol::kMapShared : protocol::kMapPrivate);
-    register_mapping(step.range, step.sharing);
   }
 
   void register_mapping(VirtualRange range, Sharing sharing) {

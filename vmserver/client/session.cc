@@ -308,17 +308,20 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   } else {
     spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
   }
-  hal::Plan plan;
-  space_->settle(plan);
-  const std::vector<HostOpBatch> batches = encode(plan);
-  // More than one batch of holes: the child does without room there; the rest of the arena is its.
-  protocol::TrapRequest to{};
-  if (!send_reply(to, protocol::kReplyFinal, 0, id_, batches.empty() ? nullptr : &batches.front(),
-                  {}, pmap_->userfaultfd().get())) {
+  // Its userfaultfd first: what comes next may need it.
+  const protocol::TrapRequest to{};
+  if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get())) {
     return close("it does not take answers");
   }
   if (!again) watch_process();
   wait_for_frame();
+  call_ = std::make_shared<ActiveCall>(shared_from_this(), to);
+  const std::shared_ptr<ActiveCall> call = call_;
+  call->hold();
+  space_->settle(call->plan);
+  vm::Answer answer;
+  answer.value = id_;
+  call->finish(answer);
 }
 
 void Session::on_request(const ReceivedFrame& frame) {
@@ -329,6 +332,7 @@ void Session::on_request(const ReceivedFrame& frame) {
   auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
   if (!frame.descriptors.empty()) call->file = hal::describe_file(frame.descriptors.front());
   call_ = call;
+  call->hold();
   space_->handle(*call);
 }
 
@@ -343,6 +347,7 @@ void Session::on_continue() {
   if (!call_ && last_ && !ok && last_->sequence == request_.sequence) {
     call_ = std::make_shared<ActiveCall>(shared_from_this(), *last_);
     const std::shared_ptr<ActiveCall> call = call_;
+    call->hold();
     last_.reset();
     space_->undo(*call, last_undo_, vm::error_from_errno(error));
     return;

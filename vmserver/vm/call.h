@@ -28,6 +28,8 @@ struct Answer {
   std::uint64_t value = 0;
   /// The value is what the host answers to the plan's host_call.
   bool value_from_host = false;
+  /// From now on the program has to announce its forks (kCallFork).
+  bool prepare_forks = false;
   /// What to unmap again when the plan that goes along fails.
   hal::VirtualRange undo;
 };

@@ -55,6 +55,10 @@ struct MapEntry : MapHook, ObjectHook {
   bool no_core = false;                        // S
   bool wired = false;                          // S
   bool stack = false;                          // S
+  /// The pages are on their way elsewhere (minherit): faults wait until the entry has changed.
+  bool in_transit = false;                     // S
+  /// What a child forked next gets a copy of, where that is not this entry's own pages.
+  std::shared_ptr<VmObject> snapshot;          // S
   FaultWindow window;                          // S
   std::string path;                            // S  of host and device entries
 
@@ -77,6 +81,13 @@ struct MapEntry : MapHook, ObjectHook {
   /// Whether calls can change what is there; of the host's memory they change it at the host.
   bool managed() const {
     return source != Source::host && source != Source::gap && source != Source::guard;
+  }
+  /// Whether stores are seen by others.
+  bool shared() const { return sharing != hal::Sharing::copy_on_write; }
+  /// Whether a child gets a copy of what is shared: the host cannot do that.
+  bool copied_by_server() const {
+    return source == Source::object && inherit == hal::Inherit::copy && shared() &&
+           sharing != hal::Sharing::shared_read_only;
   }
   bool tracked() const { return sharing == hal::Sharing::shared_tracked; }
 
@@ -106,7 +117,8 @@ struct MapEntry : MapHook, ObjectHook {
     return source == other.source && object == other.object && sharing == other.sharing &&
            protection == other.protection && maximum == other.maximum &&
            inherit == other.inherit && advice == other.advice && no_sync == other.no_sync &&
-           no_core == other.no_core && wired == other.wired && stack == other.stack;
+           no_core == other.no_core && wired == other.wired && stack == other.stack &&
+           !in_transit && !other.in_transit && !snapshot && !other.snapshot;
   }
 };
 

@@ -23,9 +23,6 @@ namespace {
 // carried that out yet.
 constexpr std::chrono::seconds kNowhereGrace{1};
 
-// As many steps as one answer carries (protocol::kMaxHostOps, two operations each).
-constexpr std::size_t kMostSettled = 8;
-
 VirtualRange hull(VirtualRange a, VirtualRange b) {
   if (a.empty()) return b;
   if (b.empty()) return a;
@@ -47,7 +44,10 @@ VmSpace::~VmSpace() { close(); }
 void VmSpace::handle(Call& call) {
   {
     const std::lock_guard guard(lock_);
-    if (!removed_.empty() && !pmap_->forking()) removed_.clear();
+    if ((!removed_.empty() || snapshots_) && !pmap_->forking()) {
+      removed_.clear();
+      drop_snapshots();
+    }
   }
   calls::dispatch(*this, call);
 }
@@ -70,6 +70,7 @@ void VmSpace::fault(VirtualAddress page, bool write) {
     fault_nowhere(page);
     return;
   }
+  if (entry->in_transit) return;
   const std::uint64_t number = page.value() >> hal::kPageShift;
   const std::uint64_t window = entry->window.grow(number, entry->advice);
 
@@ -126,16 +127,93 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   child->unsettled_ = unsettled_;
   for (const MapEntry& entry : map_) {
     if (entry.source == Source::host) continue;
-    if (entry.inherit == Inherit::none) {
+    // A child of a fork that nobody announced has no copy of what is shared.
+    const bool no_copy = entry.copied_by_server() && !entry.snapshot;
+    if (entry.inherit == Inherit::none || entry.in_transit || no_copy) {
       child->unsettled_.push_back(entry.range);
       continue;
     }
     auto copy = entry.alike(entry.range, entry.page);
     copy->space = child.get();
+    const bool zeroed = entry.inherit == Inherit::zero && entry.source == Source::object;
+    if (entry.copied_by_server()) {
+      copy->object = entry.snapshot;
+      copy->page = hal::PageIndex(0);
+    }
+    if (zeroed) {
+      copy->object = nullptr;
+      copy->source = Source::anonymous;
+      copy->page = hal::PageIndex(0);
+    }
+    if (entry.copied_by_server() || zeroed) {
+      copy->sharing = hal::Sharing::copy_on_write;
+      copy->inherit = Inherit::copy;
+      copy->maximum = hal::Protection::all();
+      child->rebuilt_.push_back(entry.range);
+    }
     child->map_.insert(std::move(copy));
   }
   for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.arena));
   return child;
+}
+
+void VmSpace::prepare_fork(std::function<void(Error)> done) {
+  struct Copy {
+    std::shared_ptr<VmObject> object;
+    hal::PageRange pages;
+    VirtualRange range;
+  };
+  std::vector<Copy> copies;
+  {
+    const std::lock_guard guard(lock_);
+    drop_snapshots();
+    for (MapEntry& entry : map_) {
+      if (!entry.copied_by_server()) continue;
+      copies.push_back({entry.object, entry.pages_of(entry.range), entry.range});
+    }
+  }
+  auto rest = std::make_shared<std::vector<Copy>>(std::move(copies));
+  auto next = std::make_shared<std::function<void()>>();
+  *next = [this, rest, weak = std::weak_ptr(next), done = std::move(done)] {
+    if (rest->empty()) return done(Error::none);
+    const Copy copy = rest->back();
+    rest->pop_back();
+    // Kept alive by the callback, not by itself.
+    copy.object->bring_in(copy.pages, [this, copy, again = weak.lock(), done](Error error) {
+      if (error == Error::none) error = take_snapshot(copy.object, copy.pages, copy.range);
+      if (error != Error::none) return done(error);
+      (*again)();
+    });
+  };
+  (*next)();
+}
+
+Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
+                             VirtualRange range) {
+  // Behind a file's end there is nothing for the child either.
+  const hal::PageRange there = pages.intersect(object->all_pages());
+  auto made = machine_.objects().make_anonymous(there.bytes());
+  if (!made) return made.error();
+  const std::shared_ptr<VmObject> snapshot = std::move(made).value();
+  try {
+    object->backing()->copy_to(there, *snapshot->backing(), hal::PageIndex(0));
+  } catch (const std::system_error& error) {
+    spdlog::error("{}: a copy for a child: {}", object->describe(), error.what());
+    return error_from_errno(error.code().value());
+  }
+  const std::lock_guard guard(lock_);
+  MapEntry* entry = map_.find(range.start());
+  if (entry != nullptr && entry->range == range) {
+    entry->snapshot = snapshot;
+    snapshots_ = true;
+  }
+  return Error::none;
+}
+
+void VmSpace::drop_snapshots() {
+  if (!snapshots_) return;
+  for (MapEntry& entry : map_) entry.snapshot.reset();
+  snapshots_ = false;
 }
 
 void VmSpace::keep_clear_of(VirtualRange range) {
@@ -163,8 +241,22 @@ void VmSpace::settle(hal::Plan& plan) {
     if (!hole.empty()) plan.add(Step::Kind::claim, hole);
   }
   unsettled_.clear();
+  for (VirtualRange range : rebuilt_) {
+    map_.for_each_in(range, [&](MapEntry& entry) {
+      const VirtualRange part = entry.range.intersect(range);
+      plan.add(Step::Kind::claim, part);
+      if (entry.object) {
+        Step& step = plan.add(Step::Kind::map_backing, part);
+        step.backing = entry.object->backing();
+        step.sharing = entry.sharing;
+        step.page = entry.page_at(part.start());
+      }
+      if (entry.no_core) plan.add(Step::Kind::dump, part).enable = false;
+      plan.protect(part, entry.protection);
+    });
+  }
+  rebuilt_.clear();
   for (VirtualRange range : stale_) {
-    if (plan.steps().size() >= kMostSettled) break;  // the rest stays: in nobody's way, and unused
     remove(range, plan);
   }
   stale_.clear();

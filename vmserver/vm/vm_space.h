@@ -12,6 +12,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -60,8 +61,12 @@ class VmSpace {
   /// The address space of a child that was forked just now. `pmap` is the child's.
   std::unique_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
   /// What the child itself has to set right before it can be served: ranges whose inheritance left
-  /// holes, and what the parent had already taken away. Goes with the first answer to it.
+  /// holes or needs other pages than the parent's, and what the parent had already taken away. Goes
+  /// with the first answer to it.
   void settle(hal::Plan& plan);
+  /// Fills in snapshots for a fork that is about to come: copies of what is shared and children get
+  /// a copy of. Calls `done` once, with the first error.
+  void prepare_fork(std::function<void(Error)> done);
 
   /// The program is gone.
   void close();
@@ -97,6 +102,10 @@ class VmSpace {
   /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
   MapEntry* grow_stack(MapEntry& gap, hal::VirtualAddress page);
   void count_wired(std::int64_t pages);
+  Error take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
+                      hal::VirtualRange range);
+  /// Needs lock_.
+  void drop_snapshots();
   /// Covers the free parts of the range with inaccessible entries: a child may still have there what
   /// its parent was taking away when it forked. settle() makes them free. Needs lock_.
   void keep_clear_of(hal::VirtualRange range);
@@ -109,9 +118,11 @@ class VmSpace {
   VmMap map_;                                   // lock_
   bool closed_ = false;                         // lock_
   WireFuture wire_future_ = WireFuture::no;     // lock_
+  bool snapshots_ = false;                      // lock_  some entry has one
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
   std::vector<hal::VirtualRange> unsettled_;    // lock_  holes that inheritance left
+  std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
   std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have
   hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()

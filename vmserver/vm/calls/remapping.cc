@@ -1,6 +1,7 @@
 // mremap: the host's call; FreeBSD has none. Its rules are those of Linux's mremap(2).
 #include <memory>
 
+#include "vmserver/vm/calls/inheritance.h"
 #include "vmserver/vm/calls/table.h"
 #include "vmserver/vm/vm_object.h"
 
@@ -23,8 +24,9 @@ void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page,
     step.sharing = entry.sharing;
     step.page = page;
   }
-  if (entry.inherit == hal::Inherit::none || entry.inherit == hal::Inherit::zero) {
-    plan.add(Step::Kind::inherit, range).inheritance = entry.inherit;
+  const hal::Inherit inherit = hosts_inheritance(entry);
+  if (inherit == hal::Inherit::none || inherit == hal::Inherit::zero) {
+    plan.add(Step::Kind::inherit, range).inheritance = inherit;
   }
   if (entry.no_core) plan.add(Step::Kind::dump, range).enable = false;
   if (entry.protection != Protection::none()) plan.protect(range, entry.protection);

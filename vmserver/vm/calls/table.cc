@@ -41,6 +41,7 @@ constexpr TableEntry kTable[] = {
     {"sstk", sstk},
     {"getpagesize", getpagesize},
     {"minherit", minherit},
+    {"fork", fork},
     {"exit", exit},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);

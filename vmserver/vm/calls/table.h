@@ -33,6 +33,8 @@ void posix_madvise(VmSpace& space, Call& call);
 void msync(VmSpace& space, Call& call);
 void mincore(VmSpace& space, Call& call);
 void exit(VmSpace& space, Call& call);
+// inheritance.cc
+void fork(VmSpace& space, Call& call);
 // wiring.cc
 void mlock(VmSpace& space, Call& call);
 void munlock(VmSpace& space, Call& call);
