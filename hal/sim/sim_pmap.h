@@ -118,6 +118,7 @@ class SimPmap final : public Pmap {
   Entered enter_zero(VirtualRange range, bool shared) override;
   void wake(VirtualRange range) override;
   Outcome fail(VirtualRange range) override;
+  void deactivate(VirtualRange range) override;
   bool alive() override;
   bool collect_written(VirtualRange range,
                        const std::function<void(VirtualRange)>& sink) override;

@@ -225,9 +225,10 @@ int SimPmap::take_away(const Step& step) {
   const SimRegion old = *find(step.range.start());
   if (const int error = move(step); error != 0) return error;
   find(step.target)->protection = Protection::read();
-  SimRegion empty = SimRegion::inaccessible(step.range);
-  empty.protection = old.protection;
-  put(std::move(empty));
+  SimRegion emptied = old;
+  emptied.range = step.range;
+  emptied.page = old.page_at(step.range.start());
+  put(std::move(emptied));
   return 0;
 }
 

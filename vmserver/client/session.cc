@@ -117,6 +117,9 @@ void Session::watch_process() {
   const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid_.load(), 0));
   if (descriptor < 0) return;  // gone already, or of another pid namespace: the sweep finds it
   process_.assign(descriptor);
+  if (pmap_ != nullptr) {
+    pmap_->set_process(SharedDescriptor(fcntl(descriptor, F_DUPFD_CLOEXEC, 0)));
+  }
   process_.async_wait(Descriptor::wait_read,
                       [self = shared_from_this()](const boost::system::error_code& error) {
                         if (!error) self->close("it has ended");
@@ -207,6 +210,9 @@ void Session::begin(const ReceivedFrame& frame) {
     return reject(error.what());
   }
   pmap_ = pmap.get();
+  if (process_.is_open()) {
+    pmap_->set_process(SharedDescriptor(fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 0)));
+  }
   space_ = std::make_unique<vm::VmSpace>(server_.machine(), std::move(pmap), layout);
   if (!write_nameplate()) return reject("its nameplate cannot be written");
   serving_ = true;

@@ -81,6 +81,7 @@ void VmSpace::fault(VirtualAddress page, bool write) {
     machine_.counters().zero_fills += entered.pages;
     if (entered.pages != 0) entry->window.ended_at(number + entered.pages);
     if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
+    leave_behind(*entry, page, window);
     return;
   }
 
@@ -92,6 +93,14 @@ void VmSpace::fault(VirtualAddress page, bool write) {
       pmap_->wake(page_at(page));
       break;
   }
+  leave_behind(*entry, page, window);
+}
+
+void VmSpace::leave_behind(const MapEntry& entry, VirtualAddress page, std::uint64_t window) {
+  if (entry.advice != Advice::sequential) return;
+  const VirtualRange before(entry.range.start(), page);
+  const std::uint64_t bytes = std::min(hal::bytes_from_pages(window), before.bytes());
+  if (bytes != 0) pmap_->deactivate(VirtualRange(page - bytes, page));
 }
 
 MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {

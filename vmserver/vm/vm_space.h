@@ -99,6 +99,8 @@ class VmSpace {
 
  private:
   void fault_nowhere(hal::VirtualAddress page);
+  /// With MADV_SEQUENTIAL the pages just behind are the first to go. Needs lock_.
+  void leave_behind(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t window);
   /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
   MapEntry* grow_stack(MapEntry& gap, hal::VirtualAddress page);
   void count_wired(std::int64_t pages);
