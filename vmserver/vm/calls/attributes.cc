@@ -1,6 +1,7 @@
 // mprotect, minherit and madvise, after the seed's functions of these names and FreeBSD's
 // vm_map_protect(), vm_map_inherit() and vm_map_madvise().
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm::calls {
@@ -160,6 +161,7 @@ void mprotect(VmSpace& space, Call& call) {
       if (entry.source != Source::host && !entry.maximum.allows(protection)) error = Error::access;
     });
     if (range->overlaps(space.layout().nameplate)) error = Error::access;
+    if (error == Error::none) error = ask_policy(space, call, *range, protection);
     if (error == Error::none) {
       map.clip(*range);
       map.for_each_in(*range, [&](MapEntry& entry) {

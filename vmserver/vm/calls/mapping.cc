@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm::calls {
@@ -86,10 +87,14 @@ Error check_file(Mapping& m) {
       return Error::invalid;
     }
     m.flags.shared = true;
-    return Error::none;
+    return ask_policy(m.space, m.call, file.path, m.protection);
   }
   if (file.kind != FileKind::regular) return Error::invalid;
   if (file.host_refusal != 0) return error_from_errno(file.host_refusal);
+  if (const Error error = ask_policy(m.space, m.call, file.path, m.protection);
+      error != Error::none) {
+    return error;
+  }
   if (m.flags.shared && file.immutable_or_append) {
     if (m.protection.writable()) return Error::not_permitted;
     m.maximum = m.maximum.without(Protection::write());
@@ -189,6 +194,7 @@ void enter(const std::shared_ptr<Mapping>& m) {
     answer.undo = m->range;
     answer.value = (m->range.start() + m->page_offset).value();
   }
+  trace_mapped(space, m->call, m->range, m->protection);
   m->call.finish(answer);
 }
 
@@ -259,6 +265,11 @@ void back(const std::shared_ptr<Mapping>& m) {
   }
   ObjectCache& objects = m->space.machine().objects();
   if (m->flags.anonymous) {
+    if (const Error error = ask_policy(m->space, m->call, "", m->protection);
+        error != Error::none) {
+      m->call.finish(error);
+      return;
+    }
     m->page = PageIndex(0);
     if (m->flags.shared) {
       auto made = objects.make_anonymous(m->bytes);
@@ -328,6 +339,10 @@ void mmap(VmSpace& space, Call& call) {
   }
 
   if (m->flags.host_only) {
+    const bool file = call.file && !m->flags.anonymous;
+    const Error error =
+        ask_policy(space, call, file ? call.file->attributes.path : "", m->protection);
+    if (error != Error::none) return call.finish(error);
     call.plan.add(Step::Kind::host_call, VirtualRange(m->address, m->address + length));
     Answer answer;
     answer.value_from_host = true;
@@ -376,6 +391,7 @@ void munmap(VmSpace& space, Call& call) {
   settle_stores(space, call, *range, true, [&space, &call, range = *range] {
     {
       const auto guard = space.lock();
+      trace_unmapped(space, call, range);
       space.remove(range, call.plan);
     }
     call.finish(Error::none);
