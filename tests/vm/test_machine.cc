@@ -39,6 +39,10 @@ vm::MachineOptions options_of(const MachineChoices& choices) {
   options.personality = vm::find_personality(choices.personality);
   options.max_wired_pages = choices.max_wired_pages;
   options.max_entries = choices.max_entries;
+  if (!choices.policy.empty()) {
+    options.policy = std::make_shared<const vm::Policy>(
+        vm::Policy::parse(choices.policy, "policy").value());
+  }
   return options;
 }
 
@@ -278,7 +282,7 @@ void Program::kill() {
 
 PendingCall::PendingCall(Program& program, const protocol::TrapRequest& what,
                          const std::optional<hal::HostFile>& with)
-    : program_(program), superuser_(program.superuser) {
+    : program_(program), superuser_(program.superuser), user_(program.user), pid_(program.pid) {
   request = what;
   rules = &program.machine().machine.personality();
   abi = vm::find_abi(what.abi, rules->freebsd_numbers);

@@ -63,6 +63,7 @@ struct MachineChoices {
   const char* personality = "freebsd-7";
   std::uint64_t max_wired_pages = 1024;
   std::uint64_t max_entries = 0;
+  std::string policy = {};  ///< its text; "": none
 };
 
 class Program;
@@ -159,6 +160,8 @@ class Program {
   // Whose numbers the calls are in, and who calls.
   std::uint16_t abi = protocol::kAbiFreebsd;
   bool superuser = true;
+  std::uint32_t user = 0;
+  std::int32_t pid = 42;
   bool bad_descriptor = false;
   std::uint64_t address_space_limit = kNoLimit;
   std::uint64_t data_limit = kNoLimit;
@@ -187,6 +190,8 @@ class PendingCall final : public vm::Call {
   void run_plan(Next next) override;
   void finish(const vm::Answer& answer) override;
   bool superuser() override { return superuser_; }
+  std::uint32_t user_id() override { return user_; }
+  std::int32_t pid() const override { return pid_; }
 
   bool finished() const;
   /// Waits for another thread to end it; false when none did for a long time.
@@ -197,6 +202,8 @@ class PendingCall final : public vm::Call {
  private:
   Program& program_;
   const bool superuser_;
+  const std::uint32_t user_;
+  const std::int32_t pid_;
   int finished_ = 0;   // machine's calls_lock; how often
   bool undone_ = false;
   vm::Answer answer_;  // machine's calls_lock

@@ -1,6 +1,7 @@
 #include "vmserver/client/active_call.h"
 
 #include <fstream>
+#include <sstream>
 #include <string>
 
 #include <boost/asio/post.hpp>
@@ -115,17 +116,23 @@ void Session::ActiveCall::abandon() {
 }
 
 // The effective user changes during a program's life (setuid), so it is asked for each time; the
-// calls that need it are rare.
-bool Session::ActiveCall::superuser() {
+// calls that need it are rare. Line by line: a program's name, which it chooses, is in there, too.
+std::optional<std::uint32_t> Session::ActiveCall::effective_user() const {
   std::ifstream status("/proc/" + std::to_string(session_->pid()) + "/status");
-  std::string word;
-  while (status >> word) {
-    if (word != "Uid:") continue;
-    unsigned real = 1;
-    unsigned effective = 1;
-    return static_cast<bool>(status >> real >> effective) && effective == 0;
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with("Uid:")) continue;
+    std::istringstream numbers(line.substr(line.find(':') + 1));
+    std::uint32_t real = 0;
+    std::uint32_t effective = 0;
+    if (numbers >> real >> effective) return effective;
   }
-  return false;
+  return std::nullopt;
+}
+
+bool Session::ActiveCall::superuser() { return effective_user() == 0; }
+
+std::uint32_t Session::ActiveCall::user_id() {
+  return effective_user().value_or(session_->user_id_);
 }
 
 }  // namespace server

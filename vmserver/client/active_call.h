@@ -6,7 +6,9 @@
 // without a program to tell.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "vmserver/client/plan_encoder.h"
@@ -26,6 +28,8 @@ class Session::ActiveCall final : public vm::Call,
   using vm::Call::finish;
   void finish(const vm::Answer& answer) override;
   bool superuser() override;
+  std::uint32_t user_id() override;
+  std::int32_t pid() const override { return session_->pid(); }
 
   /// The program has carried out what it was sent, or operation `failed` of it ended in `error`.
   void continued(bool ok, int error);
@@ -37,6 +41,7 @@ class Session::ActiveCall final : public vm::Call,
   void on_call_thread(Function function);
   void send_next();
   void send_last();
+  std::optional<std::uint32_t> effective_user() const;
 
   const std::shared_ptr<Session> session_;
   std::shared_ptr<ActiveCall> self_;  // until the call has ended

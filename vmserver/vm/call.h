@@ -54,6 +54,11 @@ class Call {
   }
   /// Whether the caller's effective user is root.
   virtual bool superuser() = 0;
+  /// The caller's effective user now, or, when that cannot be told any more, as it was at first.
+  /// Costly, as superuser() is: the host is asked.
+  virtual std::uint32_t user_id() = 0;
+  /// The calling process, or 0 when it has none here.
+  virtual std::int32_t pid() const = 0;
 
   protocol::TrapRequest request{};
   const Abi* abi = nullptr;

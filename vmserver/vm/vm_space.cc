@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm {
@@ -55,6 +56,7 @@ void VmSpace::handle(Call& call) {
 void VmSpace::undo(Call& call, VirtualRange range, Error error) {
   {
     const std::lock_guard guard(lock_);
+    if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call, range);
     if (!range.empty()) remove(range, call.plan);
   }
   call.finish(error);

@@ -6,6 +6,7 @@
 #include "vmserver/vm/calls/checks.h"
 #include "vmserver/vm/calls/mmap_request.h"
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/machine.h"
 #include "vmserver/vm/vm_object.h"
 
@@ -147,6 +148,11 @@ VirtualRange wired_part(const MmapRequest& m) {
   return stack != nullptr ? stack->range.intersect(m.range) : m.range;
 }
 
+void finish_mapped(const std::shared_ptr<MmapRequest>& m, const Answer& answer) {
+  trace_mapped(m->space, m->call, m->range, m->protection);
+  m->call.finish(answer);
+}
+
 // Where a mapping that cannot be wired must not stay, it is there before it is wired.
 void wire_and_finish(const std::shared_ptr<MmapRequest>& m, const Answer& answer) {
   m->call.run_plan([m, answer](Error failed) {
@@ -164,7 +170,7 @@ void wire_and_finish(const std::shared_ptr<MmapRequest>& m, const Answer& answer
           const auto guard = m->space.lock();
           m->space.set_wired(part, true);
         }
-        return m->call.finish(answer);
+        return finish_mapped(m, answer);
       }
       const bool no_right = not_wired == Error::not_permitted;
       m->space.undo(m->call, answer.undo, no_right ? not_wired : m->rules.wiring_failed);
@@ -201,7 +207,7 @@ void enter(const std::shared_ptr<MmapRequest>& m) {
     if (!m->object) map.simplify(m->range);
   }
   if (must_wire) return wire_and_finish(m, answer);
-  m->call.finish(answer);
+  finish_mapped(m, answer);
 }
 
 // What the host keeps free below a stack and lets it grow into.
@@ -354,8 +360,8 @@ void mmap(VmSpace& space, Call& call) {
   auto m = std::make_shared<MmapRequest>(space, call);
   if (m->end_call(m->rules.checks)) return;
   const auto go_on = [m] {
-    if (m->flags.host_only) return pass_to_host(m);
-    back(m);
+    if (!m->flags.host_only) return back(m);
+    if (!m->end_call(m->rules.checks_after_unmapping)) pass_to_host(m);
   };
   if (!m->flags.fixed || m->flags.no_replace) return go_on();
   // MAP_FIXED takes away what was there, whether the rest succeeds or not.
@@ -385,6 +391,7 @@ void munmap(VmSpace& space, Call& call) {
     {
       const auto guard = space.lock();
       space.refresh_host(range);
+      trace_unmapped(space, call, range);
       space.remove(range, call.plan);
     }
     call.finish(Error::none);

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "vmserver/vm/calls/checks.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/machine.h"
 
 namespace vm::calls {
@@ -189,8 +190,12 @@ bool MmapRequest::holds(Check check) const {
       return flags.fixed && address < VirtualAddress(hal::kPageSize);
     case Check::fixed_over_2g:
       return flags.fixed && flags.low && address.value() + bytes > kLowEnd;
-    case Check::policy_denies:
-      return false;
+    case Check::policy_denies: {
+      if (flags.guard) return false;
+      const bool memory = !to_a_file() || anonymous_device();
+      const std::string_view path = memory ? "" : std::string_view(call.file->attributes.path);
+      return ask_policy(space, call, path, protection) != Error::none;
+    }
     case Check::too_many_entries: {
       const std::uint64_t most = space.machine().options().max_entries;
       const auto guard = space.lock();

@@ -1,6 +1,7 @@
 // mprotect, after the seed's function and FreeBSD's vm_map_protect().
 #include "vmserver/vm/calls/checks.h"
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm::calls {
@@ -112,7 +113,10 @@ void mprotect(VmSpace& space, Call& call) {
     if (error == Error::none) {
       const Reach reach = find_reach(space, rules, checks.protection, range);
       error = reach.error;
-      if (error == Error::none || rules.stops_at_refusal) {
+      const Error denied = ask_policy(space, call, range, checks.protection.value);
+      if (denied != Error::none) {
+        error = denied;
+      } else if (error == Error::none || rules.stops_at_refusal) {
         change(space, call, VirtualRange(range.start(), reach.end), checks.protection);
       }
     }
