@@ -41,6 +41,10 @@ class Backing {
   /// Makes absent pages of the range resident and zero; resident ones stay as they are.
   virtual void zero_fill(PageRange pages) = 0;
 
+  /// Copies what is resident of `pages` into `to`, from its page `at` on, where nothing is resident.
+  /// Both are of the same kind of hardware. Throws std::system_error.
+  virtual void copy_to(PageRange pages, Backing& to, PageIndex at) const = 0;
+
   /// The host descriptor behind it, for pagers and for host mappings; -1 where there is none.
   virtual int descriptor() const { return -1; }
   /// The same without the right to write; -1 where there is none.

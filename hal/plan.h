@@ -33,16 +33,25 @@ struct Step {
     vacate,       ///< drop what is there; inaccessible, still managed
     claim,        ///< take over a range outside the arena; fails if something is there
     replace,      ///< take over a range outside the arena, whatever is there
-    map_backing,  ///< show `backing` from `page` on, inaccessible until `protect`
+    /// Show `backing` from `page` on, with `protection`: none, unless missing pages that nobody is
+    /// told of before the step is done are zero pages indeed.
+    map_backing,
     map_device,   ///< show the host device behind the program's own descriptor `descriptor`
     track,        ///< from now on tell which pages are written (Sharing::shared_tracked)
     protect,
     give_back,    ///< leave the range to the host, unmapped
+    /// Private pages of the range go to `target`, in one step; whoever touches the range from then on
+    /// finds pages missing. `target` is managed then, and readable.
+    take_away,
+    copy_out,     ///< write the range's content into `backing` from `page` on
+    manage,       ///< have missing pages of the range told, where that may have been lost
     move,         ///< move pages and mappings to `target`, same length; inaccessible until
                   ///< `protect`. What was at `target` goes; the old place is unmapped.
     discard,      ///< drop private pages; the next touch finds fresh ones
     lazy_free,    ///< the same, but only when memory runs short
-    lock,
+    deactivate,   ///< keep the data, but take these pages first when memory runs short
+    populate,     ///< bring in every page; with `enable` as if stored to
+    lock,         ///< with `enable` only as pages are touched
     unlock,
     inherit,      ///< what a forked child gets
     dump,         ///< whether core dumps hold it (`enable`)
@@ -55,9 +64,11 @@ struct Step {
   Sharing sharing = Sharing::copy_on_write;
   Inherit inheritance = Inherit::copy;
   bool enable = false;
+  bool may_fail = false;  ///< the plan goes on without it
   PageIndex page;
   VirtualAddress target;
   int descriptor = -1;
+  std::uint64_t argument = 0;  ///< of a host_call, in the host's numbers where the caller's are not
   std::shared_ptr<Backing> backing;
 
   static Step of(Kind kind, VirtualRange range) {

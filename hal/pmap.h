@@ -71,6 +71,10 @@ class Pmap {
   /// Makes absent pages of the range a bus error for the program.
   virtual Outcome fail(VirtualRange range) = 0;
 
+  /// Takes the pages of the range first when memory runs short; their data stays. A hint: what
+  /// cannot be done is left.
+  virtual void deactivate(VirtualRange range) = 0;
+
   /// Whether the address space still exists.
   virtual bool alive() = 0;
 

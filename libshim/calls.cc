@@ -75,12 +75,10 @@ bool put(void* context, const uint8_t* data, uint32_t bytes) {
   return true;
 }
 
-void child() { after_fork_in_child(); }
-
 __attribute__((constructor(101))) void start() {
   const int saved = errno;
   ensure_session();
-  __register_atfork(nullptr, nullptr, child, &__dso_handle);
+  __register_atfork(before_fork, after_fork_in_parent, after_fork_in_child, &__dso_handle);
   errno = saved;
 }
 

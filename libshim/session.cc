@@ -68,6 +68,9 @@ struct {
   uint32_t sequence = 0;
   unsigned page_size = kPage;
   bool tracks = false;
+  bool prepare_forks = false;  // the server wants to hear of forks before they happen
+  uint64_t fork_signals = 0;   // blocked before the fork that is under way
+  bool forking = false;        // the lock is held for a fork
   char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
 } self;
 
@@ -302,6 +305,25 @@ long begin(const char*& what) {
   return 0;
 }
 
+// What a child has to set right in its address space; false when the server does not hear of it.
+bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int descriptor) {
+  HostOpContext context;
+  context.userfaultfd = userfaultfd;
+  context.descriptor = descriptor;
+  int error = 0;
+  const int failed_op = run_host_ops(reply.ops, reply.header.op_count, context, error);
+  close_descriptor(descriptor);
+  const bool final = (reply.header.flags & protocol::kReplyFinal) != 0;
+  if (final && failed_op < 0) return true;
+  protocol::TrapRequest next{};
+  next.magic = protocol::kMagic;
+  next.sequence = reply.header.sequence;
+  next.call = protocol::kCallContinue;
+  next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
+  next.args[1] = static_cast<uint64_t>(error);
+  return !failed(send(socket, &next, sizeof(next), nullptr, 0));
+}
+
 // A new session for an address space that the server knows already: a forked child's, or one whose
 // program has closed the socket. `over` is a socket to ask over, or -1 for a new connection.
 bool adopt(int over) {
@@ -339,11 +361,17 @@ bool adopt(int over) {
     close_descriptor(answered.descriptor);
     return false;
   }
-  HostOpContext context;
-  context.userfaultfd = answered.descriptor;
-  int error = 0;
-  run_host_ops(reply.ops, reply.header.op_count, context, error);
-  keep(socket, answered.descriptor, is_child());
+  const int userfaultfd = answered.descriptor;
+  while ((reply.header.flags & protocol::kReplyFinal) == 0) {
+    answered = receive(socket, &reply, sizeof(reply));
+    if (answered.bytes < static_cast<long>(sizeof(reply.header)) ||
+        !settle(socket, reply, userfaultfd, answered.descriptor)) {
+      close_descriptor(socket);
+      close_descriptor(userfaultfd);
+      return false;
+    }
+  }
+  keep(socket, userfaultfd, is_child());
   return true;
 }
 
@@ -405,8 +433,10 @@ bool ensure_session() {
   return self.state == kServed;
 }
 
-Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
-            protocol::Abi abi, DataSink sink, void* context) {
+namespace {
+
+protocol::TrapRequest make_request(protocol::CallNumber number, const uint64_t (&args)[6],
+                                   protocol::Abi abi) {
   protocol::TrapRequest request{};
   request.magic = protocol::kMagic;
   request.call = number;
@@ -415,12 +445,16 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   if (number == protocol::kCallMmap) {
     request.limits[0] = limit_of(RLIMIT_AS, false);
     request.limits[1] = limit_of(RLIMIT_DATA, true);
-  } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2) {
+    if ((args[3] & MAP_GROWSDOWN) != 0) request.limits[2] = limit_of(RLIMIT_STACK, false);
+  } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2 ||
+             number == protocol::kCallMlockall) {
     request.limits[0] = limit_of(RLIMIT_MEMLOCK, false);
   }
+  return request;
+}
 
-  SignalsBlocked blocked;
-  self.lock.acquire();
+// Needs the lock.
+Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
   check_descriptors();
   request.sequence = ++self.sequence;
   long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
@@ -454,6 +488,7 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
     const int failed_op = run_host_ops(reply.ops, header.op_count, ops, error);
     close_descriptor(received.descriptor);
     self.tracks |= ops.tracks;
+    self.prepare_forks |= (header.flags & protocol::kReplyPrepareForks) != 0;
 
     const bool final = (header.flags & protocol::kReplyFinal) != 0;
     if (final && failed_op < 0) {
@@ -481,6 +516,17 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
     next.args[1] = static_cast<uint64_t>(error);
     if (failed(send(self.socket, &next, sizeof(next), nullptr, 0))) end_server_lost(false);
   }
+  return result;
+}
+
+}  // namespace
+
+Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
+            protocol::Abi abi, DataSink sink, void* context) {
+  protocol::TrapRequest request = make_request(number, args, abi);
+  SignalsBlocked blocked;
+  self.lock.acquire();
+  const Result result = carry_out(request, descriptor, sink, context);
   self.lock.release();
   return result;
 }
@@ -493,8 +539,36 @@ void at_exit() {
   call(protocol::kCallExit, none);
 }
 
+// From here to the fork's end no call of another thread comes between: what the server keeps for the
+// child is what the child is forked with.
+void before_fork() {
+  if (!self.prepare_forks || self.state != kServed || is_child()) return;
+  const uint64_t all = ~uint64_t{0};
+  uint64_t signals = 0;
+  sys(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &signals, sizeof(signals));
+  self.lock.acquire();
+  const uint64_t none[6] = {};
+  protocol::TrapRequest request = make_request(protocol::kCallFork, none, protocol::kAbiLinux);
+  const Result result = carry_out(request, -1, nullptr, nullptr);
+  if (result.error != 0) say("what a child is to have a copy of cannot be kept: ",
+                             error_text(result.error));
+  self.fork_signals = signals;
+  self.forking = true;
+}
+
+void after_fork_in_parent() {
+  if (!self.forking) return;
+  self.forking = false;
+  const uint64_t signals = self.fork_signals;
+  self.lock.release();
+  sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &signals, 0, sizeof(signals));
+}
+
 void after_fork_in_child() {
+  const bool restore = self.forking;
+  self.forking = false;
   if (self.state == kServed) ensure_session();
+  if (restore) sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &self.fork_signals, 0, 8);
 }
 
 }  // namespace shim

@@ -35,8 +35,10 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
 /// The server's page size.
 unsigned page_size();
 
-/// Called when a program ends by itself, and in a forked child.
+/// Called when a program ends by itself, before it forks, and on both sides of the fork.
 void at_exit();
+void before_fork();
+void after_fork_in_parent();
 void after_fork_in_child();
 
 }  // namespace shim

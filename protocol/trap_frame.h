@@ -26,9 +26,9 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 
-/// Whose numbers the arguments of a request are in; also those of its answer.
+/// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
 
 enum CallNumber : uint16_t {
@@ -51,6 +51,7 @@ enum CallNumber : uint16_t {
   kCallSstk,
   kCallGetpagesize,
   kCallMinherit,
+  kCallFork,  ///< the program is about to fork: keep what a child is to have a copy of
   kCallExit,  ///< the program is about to end by itself: write back what it stored
   kCallCount
 };
@@ -99,7 +100,8 @@ struct TrapRequest {
   uint16_t reserved;
   uint64_t args[6];
   /// mmap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
-  uint64_t limits[2];
+  /// mmap of what grows down: soft RLIMIT_STACK as the third.
+  uint64_t limits[3];
 };
 enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
@@ -119,20 +121,24 @@ struct HostOp {
   enum Kind : uint32_t {
     kReserve,        ///< map inaccessible private memory there, replacing what was
     kClaim,          ///< the same, but fail with EEXIST if anything is there
-    kMapBacking,     ///< map the reply's descriptor, inaccessible; a: file offset, b: MapMode
+    kMapBacking,     ///< map the reply's descriptor; a: file offset, b: MapMode, c: protection
     kMapDescriptor,  ///< map the program's own descriptor; a: file offset, b: protection, c: number
     kRegister,       ///< register with the userfaultfd; a: UFFDIO_REGISTER_MODE_*
     kWriteProtect,   ///< arm write tracking
     kProtect,        ///< mprotect; a: protection
     kRelease,        ///< munmap
     kMove,           ///< mremap to address a, same length
+    kTakeAway,       ///< the same, but the range stays mapped, empty
+    kCopyOut,        ///< write the range to the reply's descriptor; a: file offset
     kAdvise,         ///< madvise; a: the host's advice
-    kLock,
+    kLock,           ///< mlock2; a: its flags
     kUnlock,
-    kHostCall,  ///< do the call itself at the host, on this range; its value is the call's
+    /// Do the call itself at the host, on this range; its value is the call's. a: its protection,
+    /// flags or advice in the host's numbers, where the call came in others.
+    kHostCall,
   };
   uint32_t kind;
-  uint32_t reserved;
+  uint32_t may_fail;  ///< if it does, the rest is done all the same
   uint64_t address;
   uint64_t bytes;
   uint64_t a;
@@ -145,12 +151,13 @@ enum ReplyFlag : uint32_t {
   kReplyFinal = 1,
   kReplyAcknowledge = 2,
   kReplyValueFromHost = 4,  ///< the call's value is that of its kHostCall
+  kReplyPrepareForks = 8,   ///< from now on the program says kCallFork before it forks
 };
 
 struct TrapReplyHeader {
   uint32_t magic;
   uint32_t sequence;
-  int32_t error;  ///< in the caller's numbers
+  int32_t error;  ///< errno, or 0
   uint32_t flags;
   uint64_t value;
   uint32_t op_count;

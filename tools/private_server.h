@@ -29,6 +29,7 @@ namespace tools {
 struct ServerOptions {
   std::string memory;
   std::string personality;
+  std::string max_proc_mmap;
   std::string log_level;
 };
 

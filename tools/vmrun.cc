@@ -110,7 +110,10 @@ class VmrunMain {
                           "(powers of 1024). Reported, and the base of the wiring limit; not "
                           "enforced by paging out in this version. Default: no limit.")
         .addOptionWithArg({"personality"}, KJ_BIND_METHOD(*this, set_personality), "NAME",
-                          "Whose rules the calls follow. Default: freebsd-7.")
+                          "Whose rules the calls follow: freebsd-7 (default), freebsd-14 or "
+                          "linux.")
+        .addOptionWithArg({"max-proc-mmap"}, KJ_BIND_METHOD(*this, set_max_proc_mmap), "N",
+                          "Most mappings of one program; 0 for no maximum.")
         .addOptionWithArg(
             {"log-level"}, KJ_BIND_METHOD(*this, set_log_level), "LEVEL",
             "What the private server and its pagers say on stderr: trace, debug, info, warn, "
@@ -138,6 +141,9 @@ class VmrunMain {
   Validity set_personality(kj::StringPtr text) {
     return set("personality", options_.server.personality, text);
   }
+  Validity set_max_proc_mmap(kj::StringPtr text) {
+    return set("number of mappings", options_.server.max_proc_mmap, text);
+  }
   Validity set_log_level(kj::StringPtr text) {
     return set("log level", options_.server.log_level, text);
   }
@@ -157,9 +163,10 @@ class VmrunMain {
   Validity start() {
     const ServerOptions& server = options_.server;
     if (!options_.socket.empty() &&
-        !(server.memory.empty() && server.personality.empty() && server.log_level.empty()))
+        !(server.memory.empty() && server.personality.empty() && server.max_proc_mmap.empty() &&
+          server.log_level.empty()))
       return kj::str(
-          "--memory, --personality and --log-level are for a private server, not for "
+          "--memory, --personality, --max-proc-mmap and --log-level are for a private server, not for "
           "the one at --socket");
     try {
       run(options_);

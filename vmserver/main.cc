@@ -1,5 +1,6 @@
 // vmserver: the process that owns the address spaces of the programs it serves.
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "vmserver/client/program_server.h"
 #include "vmserver/rpc/rpc_service.h"
 #include "vmserver/vm/machine.h"
+#include "vmserver/vm/map_entry.h"
 #include "vmserver/vm/personality.h"
 
 namespace {
@@ -26,6 +28,7 @@ struct Options {
   std::string socket = VM_DEFAULT_SOCKET;
   unsigned socket_mode = 0600;
   std::uint64_t memory_bytes = 0;
+  std::optional<std::uint64_t> max_entries;
   const vm::Personality* personality = vm::find_personality("freebsd-7");
   spdlog::level::level_enum log_level = spdlog::level::warn;
   int ready = -1;
@@ -43,6 +46,14 @@ kj::MainBuilder::Validity set_memory(Options& options, kj::StringPtr text) {
   const std::optional<std::uint64_t> bytes = cli::parse_size(text.cStr());
   if (!bytes || *bytes < hal::kPageSize) return "not a size like 512M";
   options.memory_bytes = *bytes;
+  return true;
+}
+
+kj::MainBuilder::Validity set_max_entries(Options& options, kj::StringPtr text) {
+  std::uint64_t entries = 0;
+  const auto [end, error] = std::from_chars(text.begin(), text.end(), entries);
+  if (error != std::errc() || end != text.end()) return "not a number of entries";
+  options.max_entries = entries;
   return true;
 }
 
@@ -104,6 +115,9 @@ int serve(const Options& options) {
            ? std::min(machine_options.memory_limit_pages, physical)
            : physical) /
       3;
+  // FreeBSD's own default: what fits into a hundredth of the memory that the kernel has for such.
+  machine_options.max_entries = options.max_entries.value_or(
+      hal::bytes_from_pages(physical) / sizeof(vm::MapEntry) / 100);
 
   server::ProgramServer programs;
   server::RpcService rpc(options.socket + VM_RPC_SUFFIX, programs);
@@ -147,7 +161,13 @@ int main(int argc, char** argv) {
                               "enforced by paging out in this version.")
             .addOptionWithArg({"personality"},
                               [&](auto text) { return set_personality(options, text); }, "NAME",
-                              "Whose rules calls follow (default freebsd-7).")
+                              "Whose rules calls follow: freebsd-7 (default), freebsd-14 or "
+                              "linux.")
+            .addOptionWithArg({"max-proc-mmap"},
+                              [&](auto text) { return set_max_entries(options, text); }, "N",
+                              "Most mappings of one program (FreeBSD's vm.max_proc_mmap): mmap "
+                              "is ENOMEM beyond; 0 for no maximum. Default: what fits into a "
+                              "hundredth of the host's memory.")
             .addOptionWithArg({"log-level"}, [&](auto text) { return set_log_level(options, text); },
                               "LEVEL", "trace, debug, info, warn (default), error or off. Log "
                               "lines go to stderr.")

@@ -10,6 +10,7 @@
 #include <limits>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace hal {
 namespace {
@@ -134,6 +135,30 @@ void MemfdBacking::zero_fill(PageRange pages) {
       at += static_cast<std::uint64_t>(written);
     }
     pages = PageRange::between(absent.end(), pages.end());
+  }
+}
+
+void MemfdBacking::copy_to(PageRange pages, Backing& to, PageIndex at) const {
+  constexpr std::uint64_t kCopyBytes = 256 << 10;
+  std::vector<std::byte> buffer(kCopyBytes);
+  PageRange rest = clip(pages);
+  for (PageRange run = next_resident(rest); !run.empty(); run = next_resident(rest)) {
+    std::uint64_t from = run.byte_offset();
+    std::uint64_t into = (at + (run.first() - pages.first())).byte_offset();
+    while (from < run.end().byte_offset()) {
+      const std::uint64_t bytes = std::min(kCopyBytes, run.end().byte_offset() - from);
+      const ssize_t got = ::pread(file_.get(), buffer.data(), bytes, static_cast<off_t>(from));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) break;  // cut off meanwhile: nothing is left to copy there
+      const ssize_t put =
+          ::pwrite(to.descriptor(), buffer.data(), static_cast<std::size_t>(got),
+                   static_cast<off_t>(into));
+      if (put < 0 && errno == EINTR) continue;
+      if (put <= 0) fail(put < 0 ? errno : ENOSPC, "copy of " + text(run) + " of an object's memory");
+      from += static_cast<std::uint64_t>(put);
+      into += static_cast<std::uint64_t>(put);
+    }
+    rest = PageRange::between(run.end(), rest.end());
   }
 }
 

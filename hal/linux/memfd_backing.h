@@ -45,6 +45,7 @@ class MemfdBacking final : public Backing {
   /// The caller sees to it that nobody else fills these pages at the same time. Throws
   /// std::system_error (out of memory).
   void zero_fill(PageRange pages) override;
+  void copy_to(PageRange pages, Backing& to, PageIndex at) const override;
 
   int descriptor() const override { return file_.get(); }
   int read_only_descriptor() const override { return read_only_.get(); }

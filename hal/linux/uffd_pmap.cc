@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ constexpr std::uint64_t kFeatures = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_MISSI
                                     UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_ASYNC |
                                     UFFD_FEATURE_POISON;
 constexpr std::uint64_t kZeroBytes = 512 * kPageSize;
+constexpr int kAdviceCold = 20;  // MADV_COLD
 
 [[noreturn]] void fail_with(const char* what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -86,6 +88,24 @@ void UffdPmap::set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap) {
   const std::lock_guard guard(proc_lock_);
   maps_ = std::move(maps);
   pagemap_ = std::move(pagemap);
+}
+
+void UffdPmap::set_process(SharedDescriptor process) {
+  const std::lock_guard guard(proc_lock_);
+  process_ = std::move(process);
+}
+
+// process_madvise(2). Another user's program takes CAP_SYS_NICE; without it the hint is lost.
+void UffdPmap::deactivate(VirtualRange range) {
+  SharedDescriptor process;
+  {
+    const std::lock_guard guard(proc_lock_);
+    process = process_;
+  }
+  if (!process || range.empty()) return;
+  const iovec part{.iov_base = reinterpret_cast<void*>(range.start().value()),
+                   .iov_len = range.bytes()};
+  (void)syscall(SYS_process_madvise, process.get(), &part, 1UL, kAdviceCold, 0U);
 }
 
 SharedDescriptor UffdPmap::maps() const {

@@ -47,6 +47,9 @@ class UffdPmap final : public Pmap {
   /// The descriptors of a forked child, once it was heard of.
   void set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap);
 
+  /// A pidfd of the program, once it is known.
+  void set_process(SharedDescriptor process);
+
   const SharedDescriptor& userfaultfd() const { return userfaultfd_; }
 
   /// Reads events without waiting and hands them to `sink`; false when the userfaultfd is of no
@@ -57,6 +60,7 @@ class UffdPmap final : public Pmap {
   Entered enter_zero(VirtualRange range, bool shared) override;
   void wake(VirtualRange range) override;
   Outcome fail(VirtualRange range) override;
+  void deactivate(VirtualRange range) override;
   bool alive() override;
   bool forking() override;
   bool collect_written(VirtualRange range,
@@ -75,6 +79,7 @@ class UffdPmap final : public Pmap {
   mutable std::mutex proc_lock_;
   SharedDescriptor maps_;     // proc_lock_
   SharedDescriptor pagemap_;  // proc_lock_
+  SharedDescriptor process_;  // proc_lock_
   // A registered page that always exists: filling it tells whether the address space does.
   std::atomic<std::uint64_t> probe_{0};
   std::atomic<bool> reading_{false};  // events are being read or handled

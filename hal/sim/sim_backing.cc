@@ -70,6 +70,18 @@ void SimBacking::zero_fill(PageRange pages) {
   }
 }
 
+void SimBacking::copy_to(PageRange pages, Backing& to, PageIndex at) const {
+  auto& target = static_cast<SimBacking&>(to);
+  const std::lock_guard guard(memory_->lock());
+  for (auto it = frames_.lower_bound(pages.first().value());
+       it != frames_.end() && it->first < pages.end().value(); ++it) {
+    const PageIndex into = at + (it->first - pages.first().value());
+    if (into.value() < target.pages_) {
+      target.frames_.emplace(into.value(), std::make_shared<SimFrame>(*it->second));
+    }
+  }
+}
+
 bool SimBacking::write(PageIndex page, std::span<const std::byte> content) {
   auto frame = std::make_shared<SimFrame>();
   std::memcpy(frame->bytes.data(), content.data(),

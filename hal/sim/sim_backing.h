@@ -29,6 +29,7 @@ class SimBacking final : public Backing {
   std::uint64_t resident_pages() const override;
   void discard(PageRange pages) override;
   void zero_fill(PageRange pages) override;
+  void copy_to(PageRange pages, Backing& to, PageIndex at) const override;
 
   /// What a pager does: an absent page appears with this content (at most a page; the rest is
   /// zero), in one step. False when the page is resident already or beyond the end: nothing is

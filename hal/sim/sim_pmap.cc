@@ -227,6 +227,11 @@ Pmap::Outcome SimPmap::fail(VirtualRange range) {
   return Outcome::entered;
 }
 
+void SimPmap::deactivate(VirtualRange range) {
+  const std::lock_guard guard(memory_->lock());
+  deactivated_.push_back(range);
+}
+
 bool SimPmap::alive() {
   const std::lock_guard guard(memory_->lock());
   return alive_;

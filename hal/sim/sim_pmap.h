@@ -91,6 +91,8 @@ class SimPmap final : public Pmap {
   int apply(const Plan& plan);
   /// Ranges of all host_call steps so far.
   const std::vector<VirtualRange>& host_calls() const { return host_calls_; }
+  /// Every deactivate step so far, and every deactivate().
+  const std::vector<VirtualRange>& deactivated() const { return deactivated_; }
 
   /// What a fork does. By each region's inheritance; private frames are copied on write.
   std::unique_ptr<SimPmap> fork();
@@ -116,6 +118,7 @@ class SimPmap final : public Pmap {
   Entered enter_zero(VirtualRange range, bool shared) override;
   void wake(VirtualRange range) override;
   Outcome fail(VirtualRange range) override;
+  void deactivate(VirtualRange range) override;
   bool alive() override;
   bool collect_written(VirtualRange range,
                        const std::function<void(VirtualRange)>& sink) override;
@@ -144,14 +147,18 @@ class SimPmap final : public Pmap {
   int map_backing(const Step& step);
   int protect(const Step& step);
   int move(const Step& step);
+  int take_away(const Step& step);
+  int copy_out(const Step& step);
   int drop_private(const Step& step);
   int inherit(const Step& step);
   int lock_pages(const Step& step);  // takes the lock itself
+  int populate(const Step& step);    // the same
 
   const std::shared_ptr<SimMemory> memory_;
   Prefault prefault_;                     // set before the program runs
   std::map<Step::Kind, int> failing_;     // used by the thread that applies plans
   std::vector<VirtualRange> host_calls_;  // the same
+  std::vector<VirtualRange> deactivated_;  // the same
 
   Regions regions_;                       // memory_->lock(); by start
   SimPageTable pages_;                    // memory_->lock()

@@ -78,11 +78,13 @@ int SimPmap::apply(const Plan& plan) {
       }
     } else if (step.kind == Step::Kind::lock) {
       error = lock_pages(step);
+    } else if (step.kind == Step::Kind::populate) {
+      error = populate(step);
     } else {
       const std::lock_guard guard(memory_->lock());
       error = apply_step(step);
     }
-    if (error != 0) return error;
+    if (error != 0 && !step.may_fail) return error;
   }
   return 0;
 }
@@ -127,6 +129,12 @@ int SimPmap::apply_step(const Step& step) {
       return 0;
     case Step::Kind::move:
       return move(step);
+    case Step::Kind::take_away:
+      return take_away(step);
+    case Step::Kind::copy_out:
+      return copy_out(step);
+    case Step::Kind::manage:
+      return covered(range) ? 0 : ENOMEM;
     case Step::Kind::discard:
     case Step::Kind::lazy_free:
       return drop_private(step);
@@ -145,7 +153,11 @@ int SimPmap::apply_step(const Step& step) {
     case Step::Kind::host_call:
       host_calls_.push_back(range);
       return 0;
+    case Step::Kind::deactivate:
+      deactivated_.push_back(range);
+      return 0;
     case Step::Kind::lock:
+    case Step::Kind::populate:
       return 0;
   }
   return EINVAL;
@@ -158,6 +170,7 @@ int SimPmap::map_backing(const Step& step) {
   region.sharing = step.sharing;
   region.backing = std::static_pointer_cast<SimBacking>(step.backing);
   region.page = step.page;
+  region.protection = step.protection;
   put(std::move(region));
   return 0;
 }
@@ -205,6 +218,31 @@ int SimPmap::move(const Step& step) {
   put(std::move(moved));
   for (auto& [offset, page] : kept) pages_.entry(to.start() + offset) = std::move(page);
   return 0;
+}
+
+int SimPmap::take_away(const Step& step) {
+  if (!covered(step.range)) return EFAULT;
+  const SimRegion old = *find(step.range.start());
+  if (const int error = move(step); error != 0) return error;
+  find(step.target)->protection = Protection::read();
+  SimRegion emptied = old;
+  emptied.range = step.range;
+  emptied.page = old.page_at(step.range.start());
+  put(std::move(emptied));
+  return 0;
+}
+
+int SimPmap::copy_out(const Step& step) {
+  int error = 0;
+  auto backing = std::static_pointer_cast<SimBacking>(step.backing);
+  pages_.for_each(step.range, [&](VirtualAddress address, SimPage& page) {
+    const PageIndex into = step.page + ((address - step.range.start()) >> kPageShift);
+    if (into.value() >= backing->pages_) error = EFBIG;
+    if (error == 0 && page.frame) {
+      backing->frames_[into.value()] = std::make_shared<SimFrame>(*page.frame);
+    }
+  });
+  return error;
 }
 
 int SimPmap::drop_private(const Step& step) {
@@ -259,6 +297,15 @@ int SimPmap::lock_pages(const Step& step) {
     if (const int error = prefault_(part.range, write); error != 0) return error;
   }
   return 0;
+}
+
+int SimPmap::populate(const Step& step) {
+  {
+    const std::lock_guard guard(memory_->lock());
+    if (!alive_) return ESRCH;
+    if (!covered(step.range)) return ENOMEM;
+  }
+  return prefault_ ? prefault_(step.range, step.enable) : 0;
 }
 
 }  // namespace hal

@@ -143,6 +143,39 @@ TEST_CASE("minherit withholds shared memory, too") {
   CHECK(result_of("advice", "inherit_none_of_shared") == kOk);
 }
 
+TEST_CASE("INHERIT_SHARE makes private memory one with the children's") {
+  CHECK(result_of("inherit", "share_private") == kOk);
+}
+
+TEST_CASE("INHERIT_SHARE is rounded and leaves the rest private") {
+  CHECK(result_of("inherit", "share_part") == kOk);
+}
+
+TEST_CASE("no store is lost while memory becomes shared") {
+  CHECK(result_of("inherit", "share_while_stored_to") == kOk);
+}
+
+TEST_CASE("the kernel stores into memory that has become shared") {
+  CHECK(result_of("inherit", "share_and_read_into") == kOk);
+}
+
+TEST_CASE("INHERIT_COPY of shared memory gives a child its own copy, as of the fork") {
+  CHECK(result_of("inherit", "copy_shared") == kOk);
+}
+
+TEST_CASE("a child settles in as many steps as it takes") {
+  CHECK(result_of("inherit", "copy_many") == kOk);
+}
+
+TEST_CASE("INHERIT_COPY of a shared file copies what nobody has touched, too") {
+  CHECK(result_with_file("inherit", "copy_file", 64) == kOk);
+}
+
+TEST_CASE("freebsd-14: INHERIT_ZERO gives a child zeroes, of shared memory too") {
+  ServerUnderTest server({.options = {"--personality", "freebsd-14"}});
+  CHECK(server.run({"inherit", "zero"}).text() == kOk);
+}
+
 TEST_CASE("mlock makes pages resident and locks them at the host") {
   CHECK(result_of("wiring", "locks") == kOk);
 }

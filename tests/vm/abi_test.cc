@@ -12,14 +12,17 @@ using vm::Error;
 
 namespace {
 const vm::Abi& host() { return vm::linux_abi(); }
-const vm::Abi& freebsd() { return vm::freebsd_abi(); }
+const vm::Abi& freebsd() { return vm::freebsd_abi(vm::FreebsdNumbers::of_7); }
+const vm::Abi* find(std::uint16_t number) {
+  return vm::find_abi(number, vm::FreebsdNumbers::of_7);
+}
 }  // namespace
 
 TEST_CASE("a frame's numbers are found by its Abi, and no others", "[abi]") {
-  CHECK(vm::find_abi(protocol::kAbiLinux) == &host());
-  CHECK(vm::find_abi(protocol::kAbiFreebsd) == &freebsd());
-  CHECK(vm::find_abi(protocol::kAbiCount) == nullptr);
-  CHECK(vm::find_abi(0xffff) == nullptr);
+  CHECK(find(protocol::kAbiLinux) == &host());
+  CHECK(find(protocol::kAbiFreebsd) == &freebsd());
+  CHECK(find(protocol::kAbiCount) == nullptr);
+  CHECK(find(0xffff) == nullptr);
 }
 
 TEST_CASE("FreeBSD's mmap flags mean what its manual says", "[abi]") {
@@ -58,7 +61,7 @@ TEST_CASE("Linux's mmap flags translate by meaning, not by name", "[abi]") {
   CHECK_FALSE(hints.no_core);
   CHECK_FALSE(hints.host_only);
   CHECK(host().map_flags(MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB).host_only);
-  CHECK(host().map_flags(MAP_PRIVATE | MAP_ANONYMOUS | 0x40).host_only);  // MAP_32BIT
+  CHECK(host().map_flags(MAP_PRIVATE | MAP_ANONYMOUS | 0x40).low);  // MAP_32BIT
 }
 
 TEST_CASE("Linux's MADV_DONTNEED throws data away, FreeBSD's does not", "[abi]") {
@@ -121,17 +124,20 @@ TEST_CASE("mlockall refuses no flags and unknown ones in both Abis", "[abi]") {
   CHECK(host().lock_all_flags(MCL_FUTURE).future);
   const vm::LockAllFlags on_fault = host().lock_all_flags(MCL_CURRENT | 4);
   CHECK_FALSE(on_fault.unknown);
-  CHECK_FALSE(on_fault.current);
+  CHECK(on_fault.current);
+  CHECK(on_fault.on_fault);
+  CHECK(host().lock_all_flags(4).unknown);  // of nothing
   CHECK(freebsd().lock_all_flags(3).current);
   CHECK(freebsd().lock_all_flags(3).future);
 }
 
-TEST_CASE("minherit knows share, copy and none", "[abi]") {
+TEST_CASE("minherit knows share, copy, none and zero", "[abi]") {
   for (const vm::Abi* abi : {&host(), &freebsd()}) {
     CHECK(abi->inheritance(0).value == hal::Inherit::share);
     CHECK(abi->inheritance(1).value == hal::Inherit::copy);
     CHECK(abi->inheritance(2).value == hal::Inherit::none);
-    CHECK_FALSE(abi->inheritance(3).valid);
+    CHECK(abi->inheritance(3).value == hal::Inherit::zero);
+    CHECK_FALSE(abi->inheritance(4).valid);
     CHECK_FALSE(abi->inheritance(-1).valid);
   }
 }
@@ -149,39 +155,69 @@ TEST_CASE("mincore answers one bit on Linux and five on FreeBSD", "[abi]") {
   CHECK(host().core_bits(bits) == 0);
 }
 
-TEST_CASE("errors up to ERANGE are the same numbers, with EAGAIN apart", "[abi]") {
-  for (Error error : {Error::not_permitted, Error::io, Error::bad_descriptor, Error::no_memory,
-                      Error::access, Error::fault, Error::busy, Error::exists, Error::no_device,
-                      Error::invalid}) {
-    CHECK(freebsd().error_number(error) == vm::to_errno(error));
-    CHECK(host().error_number(error) == vm::to_errno(error));
-  }
-  CHECK(freebsd().error_number(Error::again) == 35);
-  CHECK(freebsd().error_number(Error::not_supported) == 45);
-  CHECK(freebsd().error_number(Error::no_call) == 78);
-  CHECK(host().error_number(Error::again) == EAGAIN);
-  CHECK(host().error_number(Error::not_supported) == EOPNOTSUPP);
-  CHECK(freebsd().error_number(Error::none) == 0);
-}
-
-TEST_CASE("errors that a pager brings have FreeBSD's numbers too", "[abi]") {
-  const auto number = [](int value) {
-    return freebsd().error_number(vm::error_from_errno(value));
-  };
-  CHECK(number(ENOSPC) == 28);
-  CHECK(number(EROFS) == 30);
-  CHECK(number(EDEADLK) == 11);
-  CHECK(number(ENAMETOOLONG) == 63);
-  CHECK(number(ELOOP) == 62);
-  CHECK(number(EOVERFLOW) == 84);
-  CHECK(number(ETIMEDOUT) == 60);
-  CHECK(number(ESTALE) == 70);
-  CHECK(number(EDQUOT) == 69);
-  // What FreeBSD has no number for must not come out as another error's.
-  CHECK(number(EUCLEAN) == 5);
-}
-
 TEST_CASE("protection bits are the same in both, and unknown ones are dropped", "[abi]") {
-  CHECK(vm::Abi::protection(0x7).bits() == 7);
-  CHECK(vm::Abi::protection(0xf9) == hal::Protection::read());
+  for (const vm::Abi* abi : {&host(), &freebsd()}) {
+    CHECK(abi->protection(0x7).value.bits() == 7);
+    CHECK_FALSE(abi->protection(0x7).unknown);
+    CHECK(abi->protection(0xf1).value == hal::Protection::read());
+    CHECK(abi->protection(0xf1).unknown);
+    CHECK_FALSE(abi->protection(0x70007).maximum);
+  }
+}
+
+TEST_CASE("PROT_MAX() is FreeBSD 14's, and others' unknown bits", "[abi]") {
+  const vm::Abi& newer = vm::freebsd_abi(vm::FreebsdNumbers::of_14);
+  const vm::ProtectionArgument argument = newer.protection(1 | 3 << 16);
+  CHECK(argument.value == hal::Protection::read());
+  REQUIRE(argument.maximum);
+  CHECK(argument.maximum->bits() == 3);
+  CHECK_FALSE(argument.unknown);
+  CHECK_FALSE(newer.protection(1).maximum);
+  CHECK(host().protection(1 | 3 << 16).unknown);
+}
+
+TEST_CASE("the host's PROT_GROWSDOWN and PROT_SEM are known, and nothing else", "[abi]") {
+  CHECK(host().protection(PROT_READ | PROT_GROWSDOWN).grows_down);
+  CHECK_FALSE(host().protection(PROT_READ | PROT_GROWSDOWN | 8).unknown);
+  CHECK(host().protection(0x10).unknown);
+}
+
+TEST_CASE("flags that FreeBSD 7 did not have are unknown to it", "[abi]") {
+  const vm::Abi& newer = vm::freebsd_abi(vm::FreebsdNumbers::of_14);
+  constexpr std::uint64_t kGuard = 0x2000, kExcl = 0x4000, kPrefault = 0x40000, kLow = 0x80000;
+  const std::uint64_t all = kGuard | kExcl | kPrefault | kLow | (std::uint64_t{21} << 24);
+  const vm::MapFlags old_flags = freebsd().map_flags(all);
+  CHECK(old_flags.unknown);
+  CHECK_FALSE(old_flags.guard);
+  CHECK_FALSE(old_flags.no_replace);
+  CHECK(old_flags.alignment == 0);
+  const vm::MapFlags flags = newer.map_flags(all);
+  CHECK_FALSE(flags.unknown);
+  CHECK(flags.guard);
+  CHECK(flags.no_replace);
+  CHECK(flags.prefault);
+  CHECK(flags.low);
+  CHECK(flags.alignment == 21);
+  CHECK_FALSE(flags.bad_alignment);
+  CHECK(newer.map_flags(std::uint64_t{11} << 24).bad_alignment);
+  CHECK(newer.map_flags(std::uint64_t{64} << 24).bad_alignment);
+  CHECK_FALSE(newer.map_flags(std::uint64_t{12} << 24).bad_alignment);
+  CHECK(newer.map_flags(0x8).unknown);
+  CHECK_FALSE(newer.map_flags(0x20 | 0x40 | 0x200).unknown);  // never did anything
+}
+
+TEST_CASE("4.3BSD's mmap had its own protection bits and four flags", "[abi]") {
+  using hal::Protection;
+  const vm::Abi& old = vm::bsd43_abi();
+  CHECK(old.protection(1).value == Protection::execute());
+  CHECK(old.protection(2).value == Protection::write());
+  CHECK(old.protection(4).value == Protection::read());
+  CHECK(old.protection(15).value == Protection::all());
+  CHECK(old.map_flags(0).is_private);
+  CHECK_FALSE(old.map_flags(0).shared);
+  CHECK(old.map_flags(0x10).shared);
+  CHECK_FALSE(old.map_flags(0x10).is_private);
+  CHECK(old.map_flags(0x20).is_private);
+  CHECK(old.map_flags(0x2).anonymous);
+  CHECK(old.map_flags(0x100).fixed);
 }

@@ -32,7 +32,8 @@ struct ModelPage {
   bool shared = false;
   std::uint64_t protection = 0;
   std::uint64_t maximum = 7;
-  bool inherited = true;
+  enum class Inherited { as_it_is, not_at_all, as_a_copy } inherited = Inherited::as_it_is;
+  bool alone = false;  // in an object of its own here, but not in the server's
   std::optional<Cells> own;  // a private copy
 
   bool beyond() const { return object && index >= object->pages.size(); }
@@ -41,6 +42,15 @@ struct ModelPage {
     if (own) return *own;
     if (object) return object->pages[index];
     return own.emplace();
+  }
+  /// The content as it is now, in an object of its own.
+  void give_object() {
+    auto fresh = std::make_shared<ModelObject>();
+    if (!beyond()) fresh->pages.push_back(content());
+    object = std::move(fresh);
+    index = 0;
+    own.reset();
+    alone = true;
   }
   /// What a store does first.
   void copy_on_write() {
@@ -132,8 +142,17 @@ class ModelProgram {
   }
 
   ModelProgram fork() const {
+    using Inherited = ModelPage::Inherited;
     ModelProgram child = *this;
-    std::erase_if(child.pages_, [](const auto& entry) { return !entry.second.inherited; });
+    std::erase_if(child.pages_,
+                  [](const auto& entry) { return entry.second.inherited == Inherited::not_at_all; });
+    for (auto& [number, page] : child.pages_) {
+      if (page.inherited != Inherited::as_a_copy) continue;
+      page.give_object();
+      page.shared = false;
+      page.maximum = 7;
+      page.inherited = Inherited::as_it_is;
+    }
     return child;
   }
 

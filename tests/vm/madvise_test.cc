@@ -238,3 +238,49 @@ TEST_CASE("known advice without meaning here succeeds", "[madvise]") {
   }
   CHECK(f.program->load(f.at) == 3);
 }
+
+TEST_CASE("MADV_SEQUENTIAL takes the pages just behind first", "[madvise]") {
+  Fixture f;
+  const std::uint64_t at = f.program->mmap(0, 2048 * kPage, bsd::kReadWrite, kAnonPrivate).value;
+  REQUIRE(f.program->madvise(at, 2048 * kPage, bsd::kSequential).ok());
+  for (std::uint64_t page = 0; page < 2048; ++page) f.program->store(at + page * kPage, 1);
+  const auto& behind = f.program->pmap().deactivated();
+  REQUIRE(behind.size() >= 2);
+  CHECK(behind.back().pages() == 512);
+  CHECK(behind.back().end() <= hal::VirtualAddress(at + 2048 * kPage));
+  for (std::uint64_t page = 0; page < 2048; ++page) CHECK(f.program->load(at + page * kPage) == 1);
+}
+
+TEST_CASE("FreeBSD's MADV_DONTNEED keeps the data and lets the pages go first", "[madvise]") {
+  Fixture f;
+  f.program->store(f.at + kPage, 5);
+  REQUIRE(f.program->madvise(f.at + kPage, kPage, bsd::kDontNeed).ok());
+  REQUIRE(f.program->pmap().deactivated().size() == 1);
+  CHECK(f.program->pmap().deactivated().front().start() == hal::VirtualAddress(f.at + kPage));
+  CHECK(f.program->load(f.at + kPage) == 5);
+}
+
+TEST_CASE("linux: advice that does not fit is EINVAL, a hole ENOMEM after the rest", "[madvise]") {
+  TestMachine machine({.personality = "linux"});
+  Program program(machine);
+  program.abi = protocol::kAbiLinux;
+  const auto map = [&](std::uint64_t flags) {
+    return program.mmap(0, 3 * kPage, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS).value;
+  };
+  const std::uint64_t own = map(MAP_PRIVATE);
+  const std::uint64_t shared = map(MAP_SHARED);
+  CHECK(program.madvise(own + 1, kPage, MADV_NORMAL).error == EINVAL);
+  CHECK(program.madvise(own, 0, MADV_NORMAL).ok());
+  CHECK(program.madvise(shared, kPage, MADV_FREE).error == EINVAL);
+  CHECK(program.madvise(shared, kPage, MADV_WIPEONFORK).error == EINVAL);
+  CHECK(program.madvise(own, kPage, MADV_REMOVE).error == EINVAL);
+  REQUIRE(program.mlock(own, kPage).ok());
+  CHECK(program.madvise(own, kPage, MADV_DONTNEED).error == EINVAL);
+  REQUIRE(program.munlock(own, kPage).ok());
+  program.store(own, 1);
+  program.store(own + 2 * kPage, 2);
+  REQUIRE(program.munmap(own + kPage, kPage).ok());
+  CHECK(program.madvise(own, 3 * kPage, MADV_DONTNEED).error == ENOMEM);
+  CHECK(program.load(own) == 0);
+  CHECK(program.load(own + 2 * kPage) == 0);
+}

@@ -25,7 +25,8 @@ struct Fixture {
 TEST_CASE("minherit refuses a range that wraps and a number that is none", "[minherit]") {
   Fixture f;
   CHECK(f.program->minherit(f.at, ~std::uint64_t{0}, bsd::kInheritCopy).error == EINVAL);
-  CHECK(f.program->minherit(f.at, kPage, 3).error == EINVAL);
+  CHECK(f.program->minherit(f.at, kPage, 3).error == EINVAL);  // INHERIT_ZERO came later
+  CHECK(f.program->minherit(f.at, kPage, 4).error == EINVAL);
   CHECK(f.program->minherit(f.at, kPage, ~std::uint64_t{0}).error == EINVAL);
 }
 
@@ -54,13 +55,123 @@ TEST_CASE("the last word about a range counts", "[minherit]") {
   CHECK(f.program->space().map().entry_count() == 1);
 }
 
-TEST_CASE("shared memory is inherited as shared; private memory cannot be", "[minherit]") {
+TEST_CASE("shared memory is inherited as shared", "[minherit]") {
   Fixture f;
   const auto shared = f.program->mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared);
   CHECK(f.program->minherit(shared.value, kPage, bsd::kInheritShare).ok());
-  // Saying yes would lose data, so these are refused.
-  CHECK(f.program->minherit(f.at, kPage, bsd::kInheritShare).error == bsd::kEopnotsupp);
-  CHECK(f.program->minherit(shared.value, kPage, bsd::kInheritCopy).error == bsd::kEopnotsupp);
+  const auto child = f.program->fork();
+  child->store(shared.value, 5);
+  CHECK(f.program->load(shared.value) == 5);
+}
+
+TEST_CASE("INHERIT_SHARE of private memory shares what is there and what comes", "[minherit]") {
+  Fixture f;
+  f.program->store(f.at, 1);
+  f.program->store(f.at + 2 * kPage, 3);
+  REQUIRE(f.program->minherit(f.at, 4 * kPage, bsd::kInheritShare).ok());
+  CHECK(f.program->load(f.at) == 1);
+  CHECK(f.program->load(f.at + kPage) == 0);
+  CHECK(f.program->load(f.at + 2 * kPage) == 3);
+  const auto child = f.program->fork();
+  CHECK(child->load(f.at + 2 * kPage) == 3);
+  child->store(f.at + kPage, 7);
+  child->store(f.at + 3 * kPage, 8);
+  CHECK(f.program->load(f.at + kPage) == 7);
+  CHECK(f.program->load(f.at + 3 * kPage) == 8);
+  f.program->store(f.at, 9);
+  CHECK(child->load(f.at) == 9);
+}
+
+TEST_CASE("INHERIT_SHARE keeps the rest of a mapping private", "[minherit]") {
+  Fixture f;
+  for (std::uint64_t i = 0; i < 4; ++i) f.program->store(f.at + i * kPage, 10 + i);
+  REQUIRE(f.program->minherit(f.at + kPage, 2 * kPage, bsd::kInheritShare).ok());
+  const auto child = f.program->fork();
+  for (std::uint64_t i = 0; i < 4; ++i) child->store(f.at + i * kPage, 20 + i);
+  CHECK(f.program->load(f.at) == 10);
+  CHECK(f.program->load(f.at + kPage) == 21);
+  CHECK(f.program->load(f.at + 2 * kPage) == 22);
+  CHECK(f.program->load(f.at + 3 * kPage) == 13);
+}
+
+TEST_CASE("a sharing that fails on its way leaves everything as it was", "[minherit]") {
+  for (const auto step : {hal::Step::Kind::take_away, hal::Step::Kind::copy_out,
+                          hal::Step::Kind::map_backing}) {
+    Fixture f;
+    f.program->store(f.at + kPage, 5);
+    f.program->pmap().fail_next(step, ENOMEM);
+    CHECK(f.program->minherit(f.at, 4 * kPage, bsd::kInheritShare).error == ENOMEM);
+    CHECK(f.program->load(f.at + kPage) == 5);
+    CHECK(f.program->load(f.at) == 0);
+    CHECK(f.program->space().map().entry_count() == 1);
+    const auto child = f.program->fork();
+    child->store(f.at + kPage, 6);
+    CHECK(f.program->load(f.at + kPage) == 5);
+  }
+}
+
+TEST_CASE("INHERIT_SHARE of a private mapping of a file is not offered", "[minherit]") {
+  Fixture f;
+  const auto mapped = f.program->mmap(0, kPage, bsd::kReadWrite, bsd::kPrivate, f.file.open());
+  CHECK(f.program->minherit(mapped.value, kPage, bsd::kInheritShare).error == EOPNOTSUPP);
+}
+
+TEST_CASE("INHERIT_COPY of shared memory gives a child its own copy", "[minherit]") {
+  Fixture f;
+  const auto shared = f.program->mmap(0, 3 * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared);
+  f.program->store(shared.value, 1);
+  REQUIRE(f.program->minherit(shared.value, 3 * kPage, bsd::kInheritCopy).ok());
+  const auto child = f.program->fork();
+  CHECK(child->load(shared.value) == 1);
+  child->store(shared.value, 2);
+  child->store(shared.value + kPage, 3);
+  CHECK(f.program->load(shared.value) == 1);
+  CHECK(f.program->load(shared.value + kPage) == 0);
+  f.program->store(shared.value + 2 * kPage, 4);
+  CHECK(child->load(shared.value + 2 * kPage) == 0);
+  // The child's own children copy as usual.
+  const auto grandchild = child->fork();
+  grandchild->store(shared.value, 9);
+  CHECK(child->load(shared.value) == 2);
+}
+
+TEST_CASE("INHERIT_COPY of a shared file copies what is not resident too", "[minherit]") {
+  Fixture f;
+  const auto mapped = f.program->mmap(0, 8 * kPage, bsd::kReadWrite, bsd::kShared, f.file.open());
+  REQUIRE(f.program->minherit(mapped.value, 8 * kPage, bsd::kInheritCopy).ok());
+  const auto child = f.program->fork();
+  CHECK(child->load(mapped.value + 5 * kPage) == static_cast<unsigned>(f.file.at(5 * kPage)));
+  const unsigned before = f.program->load(mapped.value + 5 * kPage);
+  f.program->store(mapped.value + 5 * kPage, before + 1);
+  CHECK(child->load(mapped.value + 5 * kPage) == before);
+  child->store(mapped.value + 6 * kPage, 77);
+  CHECK(f.program->load(mapped.value + 6 * kPage) == static_cast<unsigned>(f.file.at(6 * kPage)));
+}
+
+TEST_CASE("a child of a fork that was not announced has no copy of what is shared", "[minherit]") {
+  Fixture f;
+  const auto shared = f.program->mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared);
+  REQUIRE(f.program->minherit(shared.value, kPage, bsd::kInheritCopy).ok());
+  const auto child = f.program->fork_unannounced();
+  CHECK(child->try_load(shared.value) == SimResult::segmentation_fault);
+}
+
+TEST_CASE("INHERIT_ZERO gives a child zeroes, of shared memory too", "[minherit]") {
+  TestMachine machine({.personality = "freebsd-14"});
+  Program program(machine);
+  constexpr std::uint64_t kInheritZero = 3;
+  const auto own = program.mmap(0, kPage, bsd::kReadWrite, kAnonPrivate);
+  const auto shared = program.mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared);
+  program.store(own.value, 1);
+  program.store(shared.value, 2);
+  REQUIRE(program.minherit(own.value, kPage, kInheritZero).ok());
+  REQUIRE(program.minherit(shared.value, kPage, kInheritZero).ok());
+  const auto child = program.fork();
+  CHECK(child->load(own.value) == 0);
+  CHECK(child->load(shared.value) == 0);
+  child->store(shared.value, 7);
+  CHECK(program.load(own.value) == 1);
+  CHECK(program.load(shared.value) == 2);
 }
 
 TEST_CASE("minherit passes over holes", "[minherit]") {

@@ -11,6 +11,7 @@ using hal::SimResult;
 
 namespace {
 
+constexpr std::uint64_t kDontUnmap = 4;
 constexpr std::uint64_t kMayMove = MREMAP_MAYMOVE;
 constexpr std::uint64_t kFixed = MREMAP_FIXED;
 
@@ -178,8 +179,12 @@ TEST_CASE("an mremap that fails leaves a written file mapping accessible", "[mre
   f.program->store(at, 10);
   const std::uint64_t target = f.shared(2);
   f.program->store(target, 11);
+  f.program->pmap().fail_next(hal::Step::Kind::move, ENOMEM);
   CHECK(f.program->mremap(at, 2 * kPage, 2 * kPage, kMayMove | kFixed, kElsewhere).error ==
         ENOMEM);
+  CHECK(f.program->load(at) == 11);
+  f.program->pmap().fail_next(hal::Step::Kind::move, ENOMEM);
+  CHECK(f.program->mremap(at, 2 * kPage, 8 * kPage, kMayMove).error == ENOMEM);
   CHECK(f.program->load(at) == 11);
   f.program->store(target, 12);
 }
@@ -229,13 +234,16 @@ TEST_CASE("a file that grew shows its new pages after mremap", "[mremap]") {
   CHECK(f.program->load(grown.value) == 5);
 }
 
-TEST_CASE("mremap to more than there can be is ENOMEM and changes nothing", "[mremap]") {
+TEST_CASE("mremap to more than there can be fails and changes nothing", "[mremap]") {
   Fixture f;
   const std::uint64_t at = f.anonymous(2);
   f.program->store(at, 5);
-  for (std::uint64_t bytes : {~std::uint64_t{0} - 2 * kPage, std::uint64_t{1} << 63, kHighest}) {
-    CHECK(f.program->mremap(at, 2 * kPage, bytes, kMayMove).error == ENOMEM);
-    CHECK(f.program->mremap(at, 2 * kPage, bytes).error == ENOMEM);
+  // Longer than any address space is a wrong argument; what only does not fit is not.
+  for (const auto& [bytes, error] :
+       {std::pair(~std::uint64_t{0} - 2 * kPage, EINVAL), std::pair(std::uint64_t{1} << 63, EINVAL),
+        std::pair(kHighest / 2 / kPage * kPage, ENOMEM)}) {
+    CHECK(f.program->mremap(at, 2 * kPage, bytes, kMayMove).error == error);
+    CHECK(f.program->mremap(at, 2 * kPage, bytes).error == error);
   }
   CHECK(f.program->load(at) == 5);
   CHECK(f.program->space().map().managed_bytes() == 2 * kPage);
@@ -290,4 +298,81 @@ TEST_CASE("mremap of a device is EINVAL", "[mremap]") {
   f.file.host_memory = true;
   const std::uint64_t at = f.shared(2);
   CHECK(f.program->mremap(at, 2 * kPage, 4 * kPage, kMayMove).error == EINVAL);
+}
+
+TEST_CASE("MREMAP_DONTUNMAP leaves the old range mapped, and empty", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.anonymous(2);
+  f.program->store(at, 5);
+  f.program->store(at + kPage, 6);
+  const auto moved = f.program->mremap(at, 2 * kPage, 2 * kPage, kMayMove | kDontUnmap);
+  REQUIRE(moved.ok());
+  CHECK(moved.value != at);
+  CHECK(f.program->load(moved.value) == 5);
+  CHECK(f.program->load(moved.value + kPage) == 6);
+  CHECK(f.program->load(at) == 0);
+  f.program->store(at, 7);
+  f.program->store(moved.value, 8);
+  CHECK(f.program->load(at) == 7);
+  CHECK(f.program->mremap(at, 2 * kPage, kPage, kMayMove | kDontUnmap).error == EINVAL);
+  CHECK(f.program->mremap(at, 2 * kPage, 2 * kPage, kDontUnmap).error == EINVAL);
+}
+
+TEST_CASE("MREMAP_DONTUNMAP of a shared file goes on telling what is written", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.shared(2);
+  f.program->store(at, 9);
+  const auto moved = f.program->mremap(at, 2 * kPage, 2 * kPage, kMayMove | kDontUnmap);
+  REQUIRE(moved.ok());
+  f.program->store(moved.value + 1, 10);
+  f.program->store(at + 2, 11);
+  CHECK(f.program->load(moved.value) == 9);
+  REQUIRE(f.program->munmap(moved.value, 2 * kPage).ok());
+  REQUIRE(f.program->munmap(at, 2 * kPage).ok());
+  CHECK(f.byte(0) == 9);
+  CHECK(f.byte(1) == 10);
+  CHECK(f.byte(2) == 11);
+}
+
+TEST_CASE("an old length of 0 maps shared pages once more, and refuses private ones", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.shared(2);
+  f.program->store(at + kPage, 9);
+  const auto twice = f.program->mremap(at + kPage, 0, kPage, kMayMove);
+  REQUIRE(twice.ok());
+  CHECK(f.program->load(twice.value) == 9);
+  f.program->store(twice.value, 10);
+  CHECK(f.program->load(at + kPage) == 10);
+  CHECK(f.program->mremap(at, 0, kPage).error == ENOMEM);
+  CHECK(f.program->mremap(f.anonymous(1), 0, kPage, kMayMove).error == EINVAL);
+}
+
+TEST_CASE("several mappings at once are moved, but not resized", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.anonymous(4);
+  for (std::uint64_t i = 0; i < 4; ++i) f.program->store(at + i * kPage, 10 + i);
+  REQUIRE(f.program->mprotect(at + 2 * kPage, kPage, bsd::kRead).ok());
+  const std::uint64_t target = at + 16 * kPage;
+  CHECK(f.program->mremap(at, 4 * kPage, 5 * kPage, kMayMove | kFixed, target).error == EFAULT);
+  REQUIRE(f.program->mremap(at, 4 * kPage, 4 * kPage, kMayMove | kFixed, target).value == target);
+  for (std::uint64_t i = 0; i < 4; ++i) CHECK(f.program->load(target + i * kPage) == 10 + i);
+  CHECK(f.program->try_store(target + 2 * kPage) == SimResult::segmentation_fault);
+  f.program->store(target + 3 * kPage, 1);
+  CHECK(f.program->try_load(at) == SimResult::segmentation_fault);
+}
+
+TEST_CASE("without an arena mremap moves all the same", "[mremap]") {
+  TestMachine machine;
+  Program program(machine, {.arena = false});
+  const std::uint64_t at = program.mmap(0, 2 * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate).value;
+  REQUIRE(program.mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate).ok());
+  program.store(at, 5);
+  const auto moved = program.mremap(at, 2 * kPage, 8 * kPage, kMayMove);
+  REQUIRE(moved.ok());
+  CHECK(program.load(moved.value) == 5);
+  program.store(moved.value + 7 * kPage, 6);
+  CHECK(program.try_load(at) == SimResult::segmentation_fault);
+  const auto fixed = program.mremap(moved.value, 8 * kPage, 8 * kPage, kMayMove | kFixed, kElsewhere);
+  REQUIRE(fixed.value == kElsewhere);
+  CHECK(program.load(kElsewhere + 7 * kPage) == 6);
 }

@@ -36,9 +36,13 @@ vm::SpaceLayout make_layout(bool arena) {
 
 vm::MachineOptions options_of(const MachineChoices& choices) {
   vm::MachineOptions options;
-  options.personality = vm::find_personality("freebsd-7");
+  options.personality = vm::find_personality(choices.personality);
   options.max_wired_pages = choices.max_wired_pages;
   options.max_entries = choices.max_entries;
+  if (!choices.policy.empty()) {
+    options.policy = std::make_shared<const vm::Policy>(
+        vm::Policy::parse(choices.policy, "policy").value());
+  }
   return options;
 }
 
@@ -112,6 +116,7 @@ protocol::TrapRequest Program::request(protocol::CallNumber number,
     default:
       request.limits[0] = address_space_limit;
       request.limits[1] = data_limit;
+      request.limits[2] = stack_limit;
   }
   if (bad_descriptor) request.flags = protocol::kRequestBadDescriptor;
   return request;
@@ -237,6 +242,19 @@ SimResult Program::try_store(std::uint64_t address, unsigned value) {
 }
 
 std::unique_ptr<Program> Program::fork_unsettled() {
+  if (const CallResult announced = call(request(protocol::kCallFork)); !announced.ok()) {
+    FAIL("a fork could not be announced");
+  }
+  return fork_now();
+}
+
+std::unique_ptr<Program> Program::fork_unannounced() {
+  auto child = fork_now();
+  child->settle();
+  return child;
+}
+
+std::unique_ptr<Program> Program::fork_now() {
   auto pmap = pmap_->fork();
   hal::SimPmap& childs = *pmap;
   auto child = std::unique_ptr<Program>(
@@ -247,10 +265,14 @@ std::unique_ptr<Program> Program::fork_unsettled() {
 
 std::unique_ptr<Program> Program::fork() {
   auto child = fork_unsettled();
-  hal::Plan plan;
-  child->space_->settle(plan);
-  if (child->pmap_->apply(plan) != 0) FAIL("a child could not settle");
+  child->settle();
   return child;
+}
+
+void Program::settle() {
+  hal::Plan plan;
+  space_->settle(plan);
+  if (pmap_->apply(plan) != 0) FAIL("a child could not settle");
 }
 
 void Program::kill() {
@@ -260,9 +282,10 @@ void Program::kill() {
 
 PendingCall::PendingCall(Program& program, const protocol::TrapRequest& what,
                          const std::optional<hal::HostFile>& with)
-    : program_(program), superuser_(program.superuser) {
+    : program_(program), superuser_(program.superuser), user_(program.user), pid_(program.pid) {
   request = what;
-  abi = vm::find_abi(what.abi);
+  rules = &program.machine().machine.personality();
+  abi = vm::find_abi(what.abi, rules->freebsd_numbers);
   file = with;
 }
 
@@ -302,7 +325,7 @@ CallResult PendingCall::result() const {
   // Catch2's assertions belong to one thread; these end the test from any.
   if (finished_ != 1) throw std::logic_error("a call ended " + std::to_string(finished_) + " times");
   CallResult result;
-  result.error = abi->error_number(answer_.error);
+  result.error = vm::to_errno(answer_.error);
   result.value = answer_.value;
   result.value_from_host = answer_.value_from_host;
   result.data = data;

@@ -3,7 +3,7 @@
 //
 //   TestMachine   memory, pagers, and the vm::Machine on them
 //   Program       a VmSpace on a SimPmap: calls by name, loads and stores, fork, kill
-//   CallResult    what a call gave, in the caller's own numbers
+//   CallResult    what a call gave, and its errno
 #pragma once
 
 #include <condition_variable>
@@ -38,7 +38,6 @@ inline constexpr std::uint64_t kInheritShare = 0, kInheritCopy = 1, kInheritNone
 inline constexpr std::uint64_t kNormal = 0, kRandom = 1, kSequential = 2, kWillNeed = 3,
                                kDontNeed = 4, kFree = 5, kNoSyncAdvice = 6, kAutoSync = 7,
                                kNoCoreAdvice = 8, kCore = 9, kProtect = 10;
-inline constexpr int kEagain = 35, kEopnotsupp = 45, kEnosys = 78;
 }  // namespace bsd
 
 inline constexpr std::uint64_t kArenaStart = 0x10'0000'0000;  // behind the largest heap
@@ -53,7 +52,7 @@ inline constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 inline constexpr std::uint64_t kElsewhere = 0x5000'0000'0000;
 
 struct CallResult {
-  int error = 0;  ///< in the caller's numbers
+  int error = 0;  ///< errno
   std::uint64_t value = 0;
   bool value_from_host = false;
   std::vector<std::uint8_t> data;
@@ -61,8 +60,10 @@ struct CallResult {
 };
 
 struct MachineChoices {
+  const char* personality = "freebsd-7";
   std::uint64_t max_wired_pages = 1024;
   std::uint64_t max_entries = 0;
+  std::string policy = {};  ///< its text; "": none
 };
 
 class Program;
@@ -143,6 +144,8 @@ class Program {
 
   /// A child; it has settled, as after its first call.
   std::unique_ptr<Program> fork();
+  /// Without kCallFork before it, as by a raw clone.
+  std::unique_ptr<Program> fork_unannounced();
   /// Without settling: tests look at what its first call brings.
   std::unique_ptr<Program> fork_unsettled();
   /// Ends without a word: page tables first, then the session.
@@ -157,15 +160,20 @@ class Program {
   // Whose numbers the calls are in, and who calls.
   std::uint16_t abi = protocol::kAbiFreebsd;
   bool superuser = true;
+  std::uint32_t user = 0;
+  std::int32_t pid = 42;
   bool bad_descriptor = false;
   std::uint64_t address_space_limit = kNoLimit;
   std::uint64_t data_limit = kNoLimit;
   std::uint64_t memlock_limit = kNoLimit;
+  std::uint64_t stack_limit = std::uint64_t{8} << 20;
 
  private:
   Program(TestMachine& machine, bool threads, std::unique_ptr<vm::VmSpace> space,
           hal::SimPmap& pmap);
   void connect();
+  std::unique_ptr<Program> fork_now();
+  void settle();
 
   TestMachine& machine_;
   const bool threads_;
@@ -182,6 +190,8 @@ class PendingCall final : public vm::Call {
   void run_plan(Next next) override;
   void finish(const vm::Answer& answer) override;
   bool superuser() override { return superuser_; }
+  std::uint32_t user_id() override { return user_; }
+  std::int32_t pid() const override { return pid_; }
 
   bool finished() const;
   /// Waits for another thread to end it; false when none did for a long time.
@@ -192,6 +202,8 @@ class PendingCall final : public vm::Call {
  private:
   Program& program_;
   const bool superuser_;
+  const std::uint32_t user_;
+  const std::int32_t pid_;
   int finished_ = 0;   // machine's calls_lock; how often
   bool undone_ = false;
   vm::Answer answer_;  // machine's calls_lock

@@ -270,18 +270,27 @@ class Driver {
   }
 
   void inherit() {
+    using Inherited = ModelPage::Inherited;
     const Range range = mapped_range();
-    const bool none = random_.one_in(2);
-    log("minherit {}+{} {}", range.first, range.count, none ? "none" : "copy");
+    const std::uint64_t how = random_.below(3);
+    constexpr const char* kNames[] = {"share", "copy", "none"};
+    log("minherit {}+{} {}", range.first, range.count, kNames[how]);
     bool refused = false;
-    model_->for_each(range.first, range.count,
-                     [&](ModelPage& page) { refused = refused || page.shared_writable(); });
-    refused = refused && !none;
-    const auto result = program_->minherit(range.address(), range.bytes(),
-                                           none ? bsd::kInheritNone : bsd::kInheritCopy);
+    model_->for_each(range.first, range.count, [&](ModelPage& page) {
+      // A private mapping of an object is not made to be shared.
+      refused = refused || (how == bsd::kInheritShare && !page.shared && page.object);
+    });
+    const auto result = program_->minherit(range.address(), range.bytes(), how);
     expect("minherit's error", result.error, refused ? EOPNOTSUPP : 0);
     if (refused) return;
-    model_->for_each(range.first, range.count, [&](ModelPage& page) { page.inherited = !none; });
+    model_->for_each(range.first, range.count, [&](ModelPage& page) {
+      page.inherited = how == bsd::kInheritNone ? Inherited::not_at_all : Inherited::as_it_is;
+      if (how == bsd::kInheritCopy && page.shared_writable()) page.inherited = Inherited::as_a_copy;
+      if (how == bsd::kInheritShare && !page.shared) {
+        page.give_object();
+        page.shared = true;
+      }
+    });
   }
 
   void remap() {
@@ -289,6 +298,10 @@ class Driver {
     const std::uint64_t new_count = random_.between(1, kMostPages);
     const bool fixed = random_.one_in(3);
     const Range target = any_range();
+    // What would show behind them is not known here.
+    bool alone = false;
+    model_->for_each(range.first, range.count, [&](ModelPage& page) { alone |= page.alone; });
+    if (alone && new_count > range.count) return;
     std::uint64_t flags = random_.one_in(4) ? 0 : MREMAP_MAYMOVE;
     if (fixed) flags = MREMAP_MAYMOVE | MREMAP_FIXED;
     log("mremap {}+{} to {} pages, flags {}, target {}", range.first, range.count, new_count,
@@ -313,17 +326,6 @@ class Driver {
 
   void fork_or_end() {
     if (programs_.size() < kMostPrograms && random_.one_in(2)) {
-      // With many holes a child does without part of the room there (VmSpace::settle()).
-      std::size_t holes = 0;
-      for (const hal::SimRegion& region : program_->pmap().regions(
-               {hal::VirtualAddress(kArenaStart), hal::VirtualAddress(kArenaStart + kArenaBytes)})) {
-        holes += region.inherit == hal::Inherit::none ? 1 : 0;
-      }
-      if (holes > 3) {
-        log("everything is inherited again");
-        expect("madvise's error", program_->madvise(kArenaStart, kArenaBytes, MADV_DOFORK).error, 0);
-        model_->for_each(0, kArenaBytes / kPage, [](ModelPage& page) { page.inherited = true; });
-      }
       log("fork");
       programs_.push_back({program_->fork(), model_->fork()});
     } else if (programs_.size() > 2) {

@@ -1,6 +1,7 @@
 #include "vmserver/client/active_call.h"
 
 #include <fstream>
+#include <sstream>
 #include <string>
 
 #include <boost/asio/post.hpp>
@@ -13,12 +14,12 @@ Session::ActiveCall::ActiveCall(std::shared_ptr<Session> session,
                                 const protocol::TrapRequest& frame)
     : session_(std::move(session)) {
   request = frame;
-  abi = vm::find_abi(frame.abi);
+  rules = &session_->server_.machine().personality();
+  abi = vm::find_abi(frame.abi, rules->freebsd_numbers);
 }
 
 template <class Function>
 void Session::ActiveCall::on_call_thread(Function function) {
-  if (!self_) self_ = shared_from_this();
   boost::asio::io_context& calls = session_->server_.calls();
   if (calls.get_executor().running_in_this_thread()) {
     function();
@@ -73,12 +74,13 @@ void Session::ActiveCall::send_next() {
 void Session::ActiveCall::send_last() {
   std::uint32_t flags = protocol::kReplyFinal;
   if (answer_.value_from_host) flags |= protocol::kReplyValueFromHost;
+  if (answer_.prepare_forks) flags |= protocol::kReplyPrepareForks;
   const HostOpBatch* batch = batches_.empty() ? nullptr : &batches_.back();
   // The session is ready for the next request before the program can send one.
   session_->last_ = request;
   session_->last_undo_ = answer_.undo;
   session_->call_.reset();
-  const bool sent = session_->send_reply(request, flags, abi->error_number(answer_.error),
+  const bool sent = session_->send_reply(request, flags, vm::to_errno(answer_.error),
                                          answer_.value, batch, data);
   self_.reset();
   if (!sent) session_->close("it does not take its answers");
@@ -114,17 +116,23 @@ void Session::ActiveCall::abandon() {
 }
 
 // The effective user changes during a program's life (setuid), so it is asked for each time; the
-// calls that need it are rare.
-bool Session::ActiveCall::superuser() {
+// calls that need it are rare. Line by line: a program's name, which it chooses, is in there, too.
+std::optional<std::uint32_t> Session::ActiveCall::effective_user() const {
   std::ifstream status("/proc/" + std::to_string(session_->pid()) + "/status");
-  std::string word;
-  while (status >> word) {
-    if (word != "Uid:") continue;
-    unsigned real = 1;
-    unsigned effective = 1;
-    return static_cast<bool>(status >> real >> effective) && effective == 0;
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with("Uid:")) continue;
+    std::istringstream numbers(line.substr(line.find(':') + 1));
+    std::uint32_t real = 0;
+    std::uint32_t effective = 0;
+    if (numbers >> real >> effective) return effective;
   }
-  return false;
+  return std::nullopt;
+}
+
+bool Session::ActiveCall::superuser() { return effective_user() == 0; }
+
+std::uint32_t Session::ActiveCall::user_id() {
+  return effective_user().value_or(session_->user_id_);
 }
 
 }  // namespace server

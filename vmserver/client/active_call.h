@@ -6,7 +6,9 @@
 // without a program to tell.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "vmserver/client/plan_encoder.h"
@@ -19,11 +21,15 @@ class Session::ActiveCall final : public vm::Call,
                                   public std::enable_shared_from_this<ActiveCall> {
  public:
   ActiveCall(std::shared_ptr<Session> session, const protocol::TrapRequest& frame);
+  /// The call lives until it ends, whatever its session does. To be said before it is handled.
+  void hold() { self_ = shared_from_this(); }
 
   void run_plan(Next next) override;
   using vm::Call::finish;
   void finish(const vm::Answer& answer) override;
   bool superuser() override;
+  std::uint32_t user_id() override;
+  std::int32_t pid() const override { return session_->pid(); }
 
   /// The program has carried out what it was sent, or operation `failed` of it ended in `error`.
   void continued(bool ok, int error);
@@ -35,6 +41,7 @@ class Session::ActiveCall final : public vm::Call,
   void on_call_thread(Function function);
   void send_next();
   void send_last();
+  std::optional<std::uint32_t> effective_user() const;
 
   const std::shared_ptr<Session> session_;
   std::shared_ptr<ActiveCall> self_;  // until the call has ended

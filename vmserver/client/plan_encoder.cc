@@ -15,10 +15,14 @@ using protocol::HostOp;
 
 constexpr std::uint64_t kWipeOnFork = 18;
 constexpr std::uint64_t kKeepOnFork = 19;
+constexpr std::uint64_t kCold = 20;
+constexpr std::uint64_t kPopulateRead = 22;
+constexpr std::uint64_t kPopulateWrite = 23;
 
 class Encoder {
  public:
   void step(const Step& step) {
+    may_fail_ = step.may_fail;
     switch (step.kind) {
       case Step::Kind::vacate:
       case Step::Kind::replace:
@@ -52,14 +56,32 @@ class Encoder {
         register_mapping(VirtualRange(step.target, step.target + step.range.bytes()),
                          step.sharing);
         break;
+      case Step::Kind::take_away:
+        op(HostOp::kTakeAway, step.range, step.target.value());
+        op(HostOp::kProtect, VirtualRange(step.target, step.target + step.range.bytes()),
+           PROT_READ);
+        break;
+      case Step::Kind::copy_out:
+        descriptor_batch(step, step.backing->descriptor());
+        op(HostOp::kCopyOut, step.range, step.page.byte_offset());
+        break;
+      case Step::Kind::manage:
+        op(HostOp::kRegister, step.range, UFFDIO_REGISTER_MODE_MISSING);
+        break;
       case Step::Kind::discard:
         op(HostOp::kAdvise, step.range, MADV_DONTNEED);
         break;
       case Step::Kind::lazy_free:
         op(HostOp::kAdvise, step.range, MADV_FREE);
         break;
+      case Step::Kind::deactivate:
+        op(HostOp::kAdvise, step.range, kCold);
+        break;
+      case Step::Kind::populate:
+        op(HostOp::kAdvise, step.range, step.enable ? kPopulateWrite : kPopulateRead);
+        break;
       case Step::Kind::lock:
-        op(HostOp::kLock, step.range);
+        op(HostOp::kLock, step.range, step.enable ? MLOCK_ONFAULT : 0);
         break;
       case Step::Kind::unlock:
         op(HostOp::kUnlock, step.range);
@@ -71,7 +93,7 @@ class Encoder {
         op(HostOp::kAdvise, step.range, step.enable ? MADV_DODUMP : MADV_DONTDUMP);
         break;
       case Step::Kind::host_call:
-        op(HostOp::kHostCall, step.range);
+        op(HostOp::kHostCall, step.range, step.argument);
         break;
     }
   }
@@ -87,14 +109,19 @@ class Encoder {
     // stored the two show the same pages.
     const int descriptor =
         shared ? step.backing->descriptor() : step.backing->read_only_descriptor();
+    descriptor_batch(step, descriptor);
+    op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
+       shared ? protocol::kMapShared : protocol::kMapPrivate, step.protection.bits());
+    register_mapping(step.range, step.sharing);
+  }
+
+  // The next operation goes into a batch that brings this descriptor along.
+  void descriptor_batch(const Step& step, int descriptor) {
     HostOpBatch* batch = current();
     const bool full = batch->ops.size() == protocol::kMaxHostOps;
     if (full || (batch->descriptor != -1 && batch->descriptor != descriptor)) batch = open_batch();
     batch->descriptor = descriptor;
     batch->keeps_open = step.backing;
-    op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
-       shared ? protocol::kMapShared : protocol::kMapPrivate);
-    register_mapping(step.range, step.sharing);
   }
 
   void register_mapping(VirtualRange range, Sharing sharing) {
@@ -128,7 +155,7 @@ class Encoder {
     HostOpBatch* batch = current();
     if (batch->ops.size() == protocol::kMaxHostOps) batch = open_batch();
     batch->ops.push_back({.kind = kind,
-                          .reserved = 0,
+                          .may_fail = may_fail_ ? 1U : 0U,
                           .address = range.start().value(),
                           .bytes = range.bytes(),
                           .a = a,
@@ -143,6 +170,7 @@ class Encoder {
   }
 
   std::vector<HostOpBatch> batches_;
+  bool may_fail_ = false;  // of the step that is being encoded
 };
 
 }  // namespace

@@ -117,6 +117,9 @@ void Session::watch_process() {
   const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid_.load(), 0));
   if (descriptor < 0) return;  // gone already, or of another pid namespace: the sweep finds it
   process_.assign(descriptor);
+  if (pmap_ != nullptr) {
+    pmap_->set_process(SharedDescriptor(fcntl(descriptor, F_DUPFD_CLOEXEC, 0)));
+  }
   process_.async_wait(Descriptor::wait_read,
                       [self = shared_from_this()](const boost::system::error_code& error) {
                         if (!error) self->close("it has ended");
@@ -207,6 +210,9 @@ void Session::begin(const ReceivedFrame& frame) {
     return reject(error.what());
   }
   pmap_ = pmap.get();
+  if (process_.is_open()) {
+    pmap_->set_process(SharedDescriptor(fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 0)));
+  }
   space_ = std::make_unique<vm::VmSpace>(server_.machine(), std::move(pmap), layout);
   if (!write_nameplate()) return reject("its nameplate cannot be written");
   serving_ = true;
@@ -308,27 +314,31 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   } else {
     spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
   }
-  hal::Plan plan;
-  space_->settle(plan);
-  const std::vector<HostOpBatch> batches = encode(plan);
-  // More than one batch of holes: the child does without room there; the rest of the arena is its.
-  protocol::TrapRequest to{};
-  if (!send_reply(to, protocol::kReplyFinal, 0, id_, batches.empty() ? nullptr : &batches.front(),
-                  {}, pmap_->userfaultfd().get())) {
+  // Its userfaultfd first: what comes next may need it.
+  const protocol::TrapRequest to{};
+  if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get())) {
     return close("it does not take answers");
   }
   if (!again) watch_process();
   wait_for_frame();
+  call_ = std::make_shared<ActiveCall>(shared_from_this(), to);
+  const std::shared_ptr<ActiveCall> call = call_;
+  call->hold();
+  space_->settle(call->plan);
+  vm::Answer answer;
+  answer.value = id_;
+  call->finish(answer);
 }
 
 void Session::on_request(const ReceivedFrame& frame) {
   if (request_.call == protocol::kCallContinue) return on_continue();
   if (call_) return reject("it made a call within a call");
-  if (vm::find_abi(request_.abi) == nullptr) return reject("its numbers are of no known kind");
+  if (request_.abi >= protocol::kAbiCount) return reject("its numbers are of no known kind");
   last_.reset();
   auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
   if (!frame.descriptors.empty()) call->file = hal::describe_file(frame.descriptors.front());
   call_ = call;
+  call->hold();
   space_->handle(*call);
 }
 
@@ -343,6 +353,7 @@ void Session::on_continue() {
   if (!call_ && last_ && !ok && last_->sequence == request_.sequence) {
     call_ = std::make_shared<ActiveCall>(shared_from_this(), *last_);
     const std::shared_ptr<ActiveCall> call = call_;
+    call->hold();
     last_.reset();
     space_->undo(*call, last_undo_, vm::error_from_errno(error));
     return;

@@ -4,12 +4,12 @@
 
 namespace vm {
 
-const Abi* find_abi(std::uint16_t number) {
+const Abi* find_abi(std::uint16_t number, FreebsdNumbers release) {
   switch (number) {
     case protocol::kAbiLinux:
       return &linux_abi();
     case protocol::kAbiFreebsd:
-      return &freebsd_abi();
+      return &freebsd_abi(release);
     default:
       return nullptr;
   }

@@ -1,8 +1,7 @@
-// FreeBSD's numbers. The names are those of its headers; the host's headers are not included here,
-// because theirs are the same names with other values. errno's host values come through Error.
+// FreeBSD's numbers, and those of 4.3BSD's mmap. The names are those of its headers; the host's
+// headers are not included here, because theirs are the same names with other values.
 #include "vmserver/vm/abi.h"
 
-#include <cerrno>
 #include <iterator>
 
 namespace vm {
@@ -16,6 +15,17 @@ constexpr std::uint64_t kMapStack = 0x0400;
 constexpr std::uint64_t kMapNoSync = 0x0800;
 constexpr std::uint64_t kMapAnon = 0x1000;
 constexpr std::uint64_t kMapNoCore = 0x20000;
+constexpr std::uint64_t kMapOld = 0x20 | 0x40;  // MAP_RENAME, MAP_NORESERVE: never did anything
+constexpr std::uint64_t kMapHasSemaphore = 0x200;
+// Not known to FreeBSD 7.
+constexpr std::uint64_t kMapGuard = 0x2000;
+constexpr std::uint64_t kMapExclusive = 0x4000;
+constexpr std::uint64_t kMapPrefaultRead = 0x40000;
+constexpr std::uint64_t kMap32Bit = 0x80000;
+constexpr std::uint64_t kMapAlignmentMask = 0xff000000;
+constexpr unsigned kMapAlignmentShift = 24;
+constexpr std::uint64_t kMapAlignedSuper = 1;  // in the place of an alignment
+constexpr unsigned kProtMaxShift = 16;
 
 constexpr std::uint64_t kSyncAsync = 1;
 constexpr std::uint64_t kSyncInvalidate = 2;
@@ -36,8 +46,16 @@ constexpr Advice kAdvice[] = {
     Advice::deactivate, Advice::free,   Advice::no_sync,    Advice::auto_sync,
     Advice::no_core,    Advice::core,   Advice::protect};
 
+// Arguments of type int arrive sign-extended.
+constexpr std::uint64_t kWord = 0xffffffff;
+
+constexpr std::uint8_t kSuperpage = 21;  // a superpage of the host's processor: 2 MiB
+constexpr unsigned kAddressBits = 64;
+
 class FreebsdAbi final : public Abi {
  public:
+  explicit FreebsdAbi(FreebsdNumbers release) : newer_(release != FreebsdNumbers::of_7) {}
+
   const char* name() const override { return "freebsd"; }
 
   MapFlags map_flags(std::uint64_t flags) const override {
@@ -49,6 +67,29 @@ class FreebsdAbi final : public Abi {
     result.stack = (flags & freebsd::kMapStack) != 0;
     result.no_sync = (flags & freebsd::kMapNoSync) != 0;
     result.no_core = (flags & freebsd::kMapNoCore) != 0;
+    std::uint64_t known = freebsd::kMapShared | freebsd::kMapPrivate | freebsd::kMapFixed |
+                          freebsd::kMapOld | freebsd::kMapHasSemaphore | freebsd::kMapStack |
+                          freebsd::kMapNoSync | freebsd::kMapAnon | freebsd::kMapNoCore;
+    if (newer_) {
+      result.guard = (flags & freebsd::kMapGuard) != 0;
+      result.no_replace = (flags & freebsd::kMapExclusive) != 0;
+      result.prefault = (flags & freebsd::kMapPrefaultRead) != 0;
+      result.low = (flags & freebsd::kMap32Bit) != 0;
+      set_alignment(result, (flags & freebsd::kMapAlignmentMask) >> freebsd::kMapAlignmentShift);
+      known |= freebsd::kMapGuard | freebsd::kMapExclusive | freebsd::kMapPrefaultRead |
+               freebsd::kMap32Bit | freebsd::kMapAlignmentMask;
+    }
+    result.unknown = (flags & kWord & ~known) != 0;
+    return result;
+  }
+
+  ProtectionArgument protection(std::uint64_t bits) const override {
+    constexpr std::uint64_t kAll = 7;
+    ProtectionArgument result;
+    result.value = hal::Protection(static_cast<std::uint8_t>(bits & kAll));
+    const std::uint64_t maximum = newer_ ? (bits >> freebsd::kProtMaxShift) & kAll : 0;
+    if (maximum != 0) result.maximum = hal::Protection(static_cast<std::uint8_t>(maximum));
+    result.unknown = (bits & kWord & ~(kAll | kAll << freebsd::kProtMaxShift)) != 0;
     return result;
   }
 
@@ -65,12 +106,14 @@ class FreebsdAbi final : public Abi {
 
   SyncFlags sync_flags(std::uint64_t flags) const override {
     return {.asynchronous = (flags & freebsd::kSyncAsync) != 0,
-            .invalidate = (flags & freebsd::kSyncInvalidate) != 0};
+            .invalidate = (flags & freebsd::kSyncInvalidate) != 0,
+            .unknown = (flags & kWord & ~(freebsd::kSyncAsync | freebsd::kSyncInvalidate)) != 0};
   }
 
   LockAllFlags lock_all_flags(std::uint64_t how) const override {
     return {.current = (how & freebsd::kLockCurrent) != 0,
             .future = (how & freebsd::kLockFuture) != 0,
+            .on_fault = false,
             .unknown = how == 0 || (how & ~(freebsd::kLockCurrent | freebsd::kLockFuture)) != 0};
   }
 
@@ -82,6 +125,8 @@ class FreebsdAbi final : public Abi {
         return {true, hal::Inherit::copy};
       case 2:
         return {true, hal::Inherit::none};
+      case 3:
+        return {true, hal::Inherit::zero};
       default:
         return {};
     }
@@ -97,43 +142,70 @@ class FreebsdAbi final : public Abi {
     return result;
   }
 
-  // FreeBSD and the host agree up to 34 (ERANGE) with the exception of EAGAIN, which is 35 there
-  // and 11 here. Above, a pager may bring any error of the host's; one that FreeBSD has not is EIO,
-  // not whatever its number happens to mean there.
-  int error_number(Error error) const override {
-    switch (const int number = to_errno(error)) {
-      case EAGAIN:
-        return 35;
-      case EDEADLK:
-        return 11;
-      case EOPNOTSUPP:
-        return 45;
-      case ETIMEDOUT:
-        return 60;
-      case ELOOP:
-        return 62;
-      case ENAMETOOLONG:
-        return 63;
-      case EDQUOT:
-        return 69;
-      case ESTALE:
-        return 70;
-      case ENOLCK:
-        return 77;
-      case ENOSYS:
-        return 78;
-      case EOVERFLOW:
-        return 84;
-      default:
-        return number <= ERANGE ? number : EIO;
+ private:
+  static void set_alignment(MapFlags& flags, std::uint64_t logarithm) {
+    if (logarithm == freebsd::kMapAlignedSuper) {
+      flags.alignment = kSuperpage;
+    } else if (logarithm != 0) {
+      flags.alignment = static_cast<std::uint8_t>(logarithm);
+      flags.bad_alignment = logarithm >= kAddressBits || logarithm < hal::kPageShift;
     }
   }
+
+  const bool newer_;
+};
+
+// Protection bits 1, 2 and 4 were execute, write and read then; there are four flags.
+class Bsd43Abi final : public Abi {
+ public:
+  const char* name() const override { return "4.3bsd"; }
+
+  MapFlags map_flags(std::uint64_t flags) const override {
+    MapFlags result;
+    result.anonymous = (flags & 0x0002) != 0;
+    result.shared = (flags & 0x0010) != 0;
+    result.is_private = !result.shared || (flags & 0x0020) != 0;  // 0x20: MAP_COPY
+    result.fixed = (flags & 0x0100) != 0;
+    return result;
+  }
+
+  ProtectionArgument protection(std::uint64_t bits) const override {
+    using hal::Protection;
+    ProtectionArgument result;
+    if ((bits & 1) != 0) result.value = result.value | Protection::execute();
+    if ((bits & 2) != 0) result.value = result.value | Protection::write();
+    if ((bits & 4) != 0) result.value = result.value | Protection::read();
+    return result;
+  }
+
+  // ommap is the only call that has numbers of its own.
+  Advice advice(std::int64_t behaviour) const override { return today().advice(behaviour); }
+  Advice posix_advice(std::int64_t behaviour) const override {
+    return today().posix_advice(behaviour);
+  }
+  SyncFlags sync_flags(std::uint64_t flags) const override { return today().sync_flags(flags); }
+  LockAllFlags lock_all_flags(std::uint64_t how) const override {
+    return today().lock_all_flags(how);
+  }
+  InheritArgument inheritance(std::int64_t value) const override {
+    return today().inheritance(value);
+  }
+  std::uint8_t core_bits(const CoreBits& bits) const override { return today().core_bits(bits); }
+
+ private:
+  static const Abi& today() { return freebsd_abi(FreebsdNumbers::of_7); }
 };
 
 }  // namespace
 
-const Abi& freebsd_abi() {
-  static const FreebsdAbi abi;
+const Abi& freebsd_abi(FreebsdNumbers release) {
+  static const FreebsdAbi of_7(FreebsdNumbers::of_7);
+  static const FreebsdAbi of_14(FreebsdNumbers::of_14);
+  return release == FreebsdNumbers::of_7 ? of_7 : of_14;
+}
+
+const Abi& bsd43_abi() {
+  static const Bsd43Abi abi;
   return abi;
 }
 

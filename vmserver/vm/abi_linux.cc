@@ -10,6 +10,16 @@ namespace {
 constexpr std::uint64_t kMapTypeMask = 0x0f;  // MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE
 constexpr std::uint64_t kMap32Bit = 0x40;
 constexpr std::uint64_t kMapDroppable = 0x08;
+constexpr std::uint64_t kMapSync = 0x80000;
+// What MAP_SHARED_VALIDATE does not refuse (the host's LEGACY_MAP_MASK), and itself.
+constexpr std::uint64_t kMapKnown = kMapTypeMask | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE |
+                                    MAP_EXECUTABLE | MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE |
+                                    MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB |
+                                    kMap32Bit | MAP_FIXED_NOREPLACE | 0xfc000000;
+
+// Arguments of type int arrive sign-extended.
+constexpr std::uint64_t kWord = 0xffffffff;
+constexpr std::uint64_t kProtSem = 8;
 
 constexpr std::int64_t kAdviceRemove = 9;
 constexpr std::int64_t kAdviceWipeOnFork = 18;
@@ -28,15 +38,31 @@ class LinuxAbi final : public Abi {
   MapFlags map_flags(std::uint64_t flags) const override {
     MapFlags result;
     const std::uint64_t type = flags & kMapTypeMask;
-    result.shared = type == MAP_SHARED || type == MAP_SHARED_VALIDATE;
+    result.validated = type == MAP_SHARED_VALIDATE;
+    result.shared = type == MAP_SHARED || result.validated;
     result.is_private = type == MAP_PRIVATE;
     result.no_replace = (flags & MAP_FIXED_NOREPLACE) != 0;
     result.fixed = (flags & MAP_FIXED) != 0 || result.no_replace;
     result.anonymous = (flags & MAP_ANONYMOUS) != 0;
     result.stack = (flags & MAP_GROWSDOWN) != 0;
-    result.host_only = (flags & (MAP_HUGETLB | kMap32Bit)) != 0 || type == kMapDroppable;
-    // MAP_STACK, MAP_NORESERVE, MAP_POPULATE, MAP_NONBLOCK, MAP_LOCKED and MAP_DENYWRITE are hints
-    // or have no counterpart; a program that passes them keeps its data without them.
+    result.low = (flags & kMap32Bit) != 0 && !result.fixed;
+    result.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;
+    result.locked = (flags & MAP_LOCKED) != 0;
+    result.synchronous = result.validated && (flags & kMapSync) != 0;
+    result.host_only = (flags & MAP_HUGETLB) != 0 || type == kMapDroppable;
+    result.unknown = (flags & ~kMapKnown) != 0;
+    // MAP_STACK, MAP_NORESERVE and MAP_DENYWRITE are hints or have no counterpart; a program that
+    // passes them keeps its data without them.
+    return result;
+  }
+
+  ProtectionArgument protection(std::uint64_t bits) const override {
+    ProtectionArgument result;
+    result.value = hal::Protection(static_cast<std::uint8_t>(bits & 7));
+    result.grows_down = (bits & PROT_GROWSDOWN) != 0;
+    result.grows_up = (bits & PROT_GROWSUP) != 0;
+    result.unknown =
+        (bits & ~std::uint64_t{7 | kProtSem | PROT_GROWSDOWN | PROT_GROWSUP} & kWord) != 0;
     return result;
   }
 
@@ -51,8 +77,9 @@ class LinuxAbi final : public Abi {
       case MADV_WILLNEED:
         return Advice::will_need;
       case MADV_DONTNEED:
-      case kAdviceDontneedLocked:
         return Advice::discard;
+      case kAdviceDontneedLocked:
+        return Advice::discard_locked;
       case MADV_FREE:
         return Advice::free;
       case MADV_DONTFORK:
@@ -71,8 +98,8 @@ class LinuxAbi final : public Abi {
       case MADV_HUGEPAGE:
       case MADV_NOHUGEPAGE:
       case kAdviceCollapse:
-      case kAdviceCold:
         return Advice::ignore;
+      case kAdviceCold:
       case kAdvicePageout:
         return Advice::deactivate;
       case kAdviceRemove:
@@ -104,30 +131,69 @@ class LinuxAbi final : public Abi {
   }
 
   SyncFlags sync_flags(std::uint64_t flags) const override {
-    return {.asynchronous = (flags & MS_ASYNC) != 0, .invalidate = (flags & MS_INVALIDATE) != 0};
+    const std::uint64_t both = MS_ASYNC | MS_SYNC;
+    return {.asynchronous = (flags & MS_ASYNC) != 0,
+            .invalidate = (flags & MS_INVALIDATE) != 0,
+            .unknown = (flags & both) == both || (flags & kWord & ~(both | MS_INVALIDATE)) != 0};
   }
 
   LockAllFlags lock_all_flags(std::uint64_t how) const override {
-    constexpr std::uint64_t kOnFault = 4;  // locks what is touched later: nothing is asked for now
+    constexpr std::uint64_t kOnFault = 4;
     LockAllFlags result;
-    result.current = (how & MCL_CURRENT) != 0 && (how & kOnFault) == 0;
-    result.future = (how & MCL_FUTURE) != 0 && (how & kOnFault) == 0;
-    result.unknown = how == 0 || (how & ~(std::uint64_t{MCL_CURRENT | MCL_FUTURE} | kOnFault)) != 0;
+    result.current = (how & MCL_CURRENT) != 0;
+    result.future = (how & MCL_FUTURE) != 0;
+    result.on_fault = (how & kOnFault) != 0;
+    result.unknown = (how & (MCL_CURRENT | MCL_FUTURE)) == 0 ||
+                     (how & kWord & ~(std::uint64_t{MCL_CURRENT | MCL_FUTURE} | kOnFault)) != 0;
     return result;
   }
 
   // The host has no minherit; its programs that use the shim's are given FreeBSD's numbers.
   InheritArgument inheritance(std::int64_t value) const override {
-    return freebsd_abi().inheritance(value);
+    return freebsd_abi(FreebsdNumbers::of_14).inheritance(value);
   }
 
   // The host defines bit 0 only.
   std::uint8_t core_bits(const CoreBits& bits) const override { return bits.in_core ? 1 : 0; }
-
-  int error_number(Error error) const override { return to_errno(error); }
 };
 
 }  // namespace
+
+std::uint64_t host_map_flags(const MapFlags& flags) {
+  std::uint64_t result = flags.shared ? MAP_SHARED : MAP_PRIVATE;
+  if (flags.fixed) result |= flags.no_replace ? MAP_FIXED_NOREPLACE : MAP_FIXED;
+  if (flags.anonymous) result |= MAP_ANONYMOUS;
+  if (flags.low) result |= kMap32Bit;
+  if (flags.populate) result |= MAP_POPULATE;
+  return result;
+}
+
+std::uint64_t host_sync_flags(const SyncFlags& flags) {
+  return (flags.asynchronous ? MS_ASYNC : MS_SYNC) | (flags.invalidate ? MS_INVALIDATE : 0);
+}
+
+std::optional<std::uint64_t> host_advice(Advice advice) {
+  switch (advice) {
+    case Advice::normal:
+      return MADV_NORMAL;
+    case Advice::random:
+      return MADV_RANDOM;
+    case Advice::sequential:
+      return MADV_SEQUENTIAL;
+    case Advice::will_need:
+      return MADV_WILLNEED;
+    case Advice::deactivate:
+      return kAdviceCold;
+    case Advice::free:
+      return MADV_FREE;
+    case Advice::no_core:
+      return MADV_DONTDUMP;
+    case Advice::core:
+      return MADV_DODUMP;
+    default:
+      return std::nullopt;
+  }
+}
 
 const Abi& linux_abi() {
   static const LinuxAbi abi;

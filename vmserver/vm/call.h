@@ -18,6 +18,7 @@
 #include "hal/plan.h"
 #include "protocol/trap_frame.h"
 #include "vmserver/vm/abi.h"
+#include "vmserver/vm/personality.h"
 #include "vmserver/vm/result.h"
 
 namespace vm {
@@ -27,6 +28,8 @@ struct Answer {
   std::uint64_t value = 0;
   /// The value is what the host answers to the plan's host_call.
   bool value_from_host = false;
+  /// From now on the program has to announce its forks (kCallFork).
+  bool prepare_forks = false;
   /// What to unmap again when the plan that goes along fails.
   hal::VirtualRange undo;
 };
@@ -51,9 +54,15 @@ class Call {
   }
   /// Whether the caller's effective user is root.
   virtual bool superuser() = 0;
+  /// The caller's effective user now, or, when that cannot be told any more, as it was at first.
+  /// Costly, as superuser() is: the host is asked.
+  virtual std::uint32_t user_id() = 0;
+  /// The calling process, or 0 when it has none here.
+  virtual std::int32_t pid() const = 0;
 
   protocol::TrapRequest request{};
   const Abi* abi = nullptr;
+  const Personality* rules = nullptr;
   /// What the descriptor argument names; nothing when none came with the request.
   std::optional<hal::HostFile> file;
   hal::Plan plan;

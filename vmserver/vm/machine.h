@@ -5,12 +5,15 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "hal/backing.h"
 #include "protocol/trap_frame.h"
+#include "vmserver/vm/exec_trace.h"
 #include "vmserver/vm/object_cache.h"
 #include "vmserver/vm/pager.h"
 #include "vmserver/vm/personality.h"
+#include "vmserver/vm/policy.h"
 
 namespace vm {
 
@@ -32,6 +35,7 @@ struct MachineOptions {
   std::uint64_t max_wired_pages = 0;     ///< machine-wide maximum of mlock
   /// The seed's vm.max_proc_mmap: most entries of one address space; 0: no maximum.
   std::uint64_t max_entries = 0;
+  std::shared_ptr<const Policy> policy;  ///< none: everything is allowed
 };
 
 class Machine {
@@ -45,6 +49,7 @@ class Machine {
   PagerDirectory& pagers() { return pagers_; }
   ObjectCache& objects() { return objects_; }
   Counters& counters() { return counters_; }
+  ExecTrace& exec_trace() { return exec_trace_; }
 
   std::uint64_t object_count() const { return object_count_; }
   std::uint64_t wired_pages() const { return wired_pages_; }
@@ -71,6 +76,7 @@ class Machine {
   PagerDirectory& pagers_;
   ObjectCache objects_;
   Counters counters_;
+  ExecTrace exec_trace_;
   std::atomic<std::uint64_t> object_count_{0};
   std::atomic<std::uint64_t> wired_pages_{0};
   std::atomic<std::uint64_t> write_backs_{0};

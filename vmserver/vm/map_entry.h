@@ -33,6 +33,8 @@ enum class Source : std::uint8_t {
   anonymous,  ///< private memory of this program
   object,     ///< pages of a VmObject
   device,     ///< memory of a host device, mapped by the program itself
+  gap,        ///< not there yet: what the stack right above it may grow into
+  guard,      ///< kept free: nothing is there, and nothing is put there unasked
   host        ///< not managed: what the host has mapped there
 };
 
@@ -53,6 +55,10 @@ struct MapEntry : MapHook, ObjectHook {
   bool no_core = false;                        // S
   bool wired = false;                          // S
   bool stack = false;                          // S
+  /// The pages are on their way elsewhere (minherit): faults wait until the entry has changed.
+  bool in_transit = false;                     // S
+  /// What a child forked next gets a copy of, where that is not this entry's own pages.
+  std::shared_ptr<VmObject> snapshot;          // S
   FaultWindow window;                          // S
   std::string path;                            // S  of host and device entries
 
@@ -69,6 +75,19 @@ struct MapEntry : MapHook, ObjectHook {
   hal::PageRange pages_of(hal::VirtualRange part) const {
     const hal::VirtualRange seen = range.intersect(part);
     return {page_at(seen.start()), seen.pages()};
+  }
+  /// Whether programs have something there.
+  bool present() const { return source != Source::gap; }
+  /// Whether calls can change what is there; of the host's memory they change it at the host.
+  bool managed() const {
+    return source != Source::host && source != Source::gap && source != Source::guard;
+  }
+  /// Whether stores are seen by others.
+  bool shared() const { return sharing != hal::Sharing::copy_on_write; }
+  /// Whether a child gets a copy of what is shared: the host cannot do that.
+  bool copied_by_server() const {
+    return source == Source::object && inherit == hal::Inherit::copy && shared() &&
+           sharing != hal::Sharing::shared_read_only;
   }
   bool tracked() const { return sharing == hal::Sharing::shared_tracked; }
 
@@ -98,7 +117,8 @@ struct MapEntry : MapHook, ObjectHook {
     return source == other.source && object == other.object && sharing == other.sharing &&
            protection == other.protection && maximum == other.maximum &&
            inherit == other.inherit && advice == other.advice && no_sync == other.no_sync &&
-           no_core == other.no_core && wired == other.wired && stack == other.stack;
+           no_core == other.no_core && wired == other.wired && stack == other.stack &&
+           !in_transit && !other.in_transit && !snapshot && !other.snapshot;
   }
 };
 

@@ -29,7 +29,7 @@ struct EntryReport {
   hal::Protection protection;
   hal::Protection maximum;
   std::vector<std::string> flags;
-  std::string type;  ///< "anonymous", "shared", "file", "device", "host"
+  std::string type;  ///< "anonymous", "shared", "file", "device", "gap", "guard", "host"
   std::string path;
   std::uint64_t offset = 0;  ///< bytes
 };

@@ -1,7 +1,6 @@
 // How fallible functions of the core answer: a value, or an Error.
 //
-// An Error is one of the host's errno values. FreeBSD's own numbers exist only in vm/abi.h, where a
-// frame is decoded and its answer encoded.
+// An Error is one of the host's errno values: errno is libc's, whosever numbers the arguments were in.
 #pragma once
 
 #include <cerrno>
@@ -23,6 +22,7 @@ enum class Error : int {
   fault = EFAULT,
   busy = EBUSY,
   exists = EEXIST,
+  overflow = EOVERFLOW,
   no_device = ENODEV,
   invalid = EINVAL,
   not_supported = EOPNOTSUPP,

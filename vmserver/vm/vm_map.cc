@@ -36,7 +36,7 @@ void VmMap::for_each_in(VirtualRange range, const std::function<void(MapEntry&)>
 bool VmMap::covers(VirtualRange range) {
   VirtualAddress reached = range.start();
   for (iterator it = first_in(range); reached < range.end(); ++it) {
-    if (it == entries_.end() || it->range.start() > reached) return false;
+    if (it == entries_.end() || it->range.start() > reached || !it->present()) return false;
     reached = it->range.end();
   }
   return true;
@@ -59,6 +59,7 @@ void VmMap::clip_at(VirtualAddress address) {
   } else {
     entry->range = lower;
   }
+  if (entry->source == Source::host) ++host_entries_;
   entries_.insert(*upper.release());
 }
 
@@ -71,7 +72,8 @@ void VmMap::clip(VirtualRange range) {
 MapEntry& VmMap::insert(std::unique_ptr<MapEntry> entry) {
   MapEntry& inserted = *entry.release();
   entries_.insert(inserted);
-  if (inserted.source != Source::host) managed_bytes_ += inserted.range.bytes();
+  if (inserted.source == Source::host) ++host_entries_;
+  if (inserted.managed()) managed_bytes_ += inserted.range.bytes();
   if (inserted.object) inserted.object->add_mapping(inserted);
   if (inserted.range.start() <= first_free_ && first_free_ < inserted.range.end()) {
     first_free_ = inserted.range.end();
@@ -82,7 +84,8 @@ MapEntry& VmMap::insert(std::unique_ptr<MapEntry> entry) {
 void VmMap::remove(iterator position) {
   MapEntry* entry = &*position;
   entries_.erase(position);
-  if (entry->source != Source::host) managed_bytes_ -= entry->range.bytes();
+  if (entry->source == Source::host) --host_entries_;
+  if (entry->managed()) managed_bytes_ -= entry->range.bytes();
   if (placement_.overlaps(entry->range)) {
     first_free_ = std::min(first_free_, std::max(placement_.start(), entry->range.start()));
   }
@@ -159,25 +162,49 @@ void VmMap::set_host(VirtualRange range, const std::vector<hal::HostMapping>& ma
   }
 }
 
-std::optional<VirtualRange> VmMap::find_space_from(VirtualAddress start, std::uint64_t bytes) {
-  VirtualAddress candidate = start;
-  for (iterator it = first_in(VirtualRange(start, placement_.end()));; ++it) {
+MapEntry* VmMap::grow_down(MapEntry& gap, VirtualAddress start) {
+  MapEntry* stack = find(gap.range.end());
+  if (stack == nullptr || !stack->stack || stack->range.start() != gap.range.end()) return nullptr;
+  const VirtualRange grown(start, stack->range.end());
+  managed_bytes_ += stack->range.start() - start;
+  if (gap.range.start() == start) {
+    entries_.erase(entries_.iterator_to(gap));
+    delete &gap;
+  } else {
+    gap.range = VirtualRange(gap.range.start(), start);
+  }
+  // The order of the entries stays as it is.
+  stack->range = grown;
+  return stack;
+}
+
+std::optional<VirtualRange> VmMap::find_space_in(VirtualRange within, std::uint64_t bytes,
+                                                 unsigned alignment) {
+  const std::uint64_t mask =
+      alignment <= hal::kPageShift ? 0 : (std::uint64_t{1} << alignment) - 1;
+  VirtualAddress candidate = within.start();
+  for (iterator it = first_in(within);; ++it) {
     const VirtualAddress limit =
-        it == entries_.end() ? placement_.end() : std::min(placement_.end(), it->range.start());
-    if (candidate < limit && limit - candidate >= bytes) {
-      return VirtualRange(candidate, candidate + bytes);
+        it == entries_.end() ? within.end() : std::min(within.end(), it->range.start());
+    const VirtualAddress aligned((candidate.value() + mask) & ~mask);
+    if (candidate <= aligned && aligned < limit && limit - aligned >= bytes) {
+      return VirtualRange(aligned, aligned + bytes);
     }
-    if (it == entries_.end() || it->range.start() >= placement_.end()) return std::nullopt;
+    if (it == entries_.end() || it->range.start() >= within.end()) return std::nullopt;
     candidate = std::max(candidate, it->range.end());
   }
 }
 
-std::optional<VirtualRange> VmMap::find_space(std::uint64_t bytes, VirtualAddress hint) {
+std::optional<VirtualRange> VmMap::find_space(std::uint64_t bytes, VirtualAddress hint,
+                                              unsigned alignment) {
   if (bytes == 0 || bytes > placement_.bytes()) return std::nullopt;
+  const auto from = [&](VirtualAddress start) {
+    return find_space_in(VirtualRange(start, placement_.end()), bytes, alignment);
+  };
   if (hint > first_free_ && placement_.contains(hint)) {
-    if (auto found = find_space_from(hint, bytes)) return found;
+    if (auto found = from(hint)) return found;
   }
-  return find_space_from(first_free_, bytes);
+  return from(first_free_);
 }
 
 }  // namespace vm

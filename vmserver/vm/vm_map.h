@@ -41,6 +41,8 @@ class VmMap {
   hal::VirtualRange placement() const { return placement_; }
 
   std::size_t entry_count() const { return entries_.size(); }
+  /// Without the picture of the host's.
+  std::size_t managed_entries() const { return entries_.size() - host_entries_; }
   /// Bytes of all managed entries.
   std::uint64_t managed_bytes() const { return managed_bytes_; }
 
@@ -53,7 +55,7 @@ class VmMap {
   /// Calls `visit` for every entry that overlaps the range, by address. `visit` must not change
   /// which entries there are.
   void for_each_in(hal::VirtualRange range, const std::function<void(MapEntry&)>& visit);
-  /// Whether entries cover the range without a hole.
+  /// Whether entries cover the range without a hole. What a stack has not grown into is one.
   bool covers(hal::VirtualRange range);
   /// Whether nothing is in the range.
   bool is_free(hal::VirtualRange range);
@@ -70,12 +72,20 @@ class VmMap {
   /// Makes the picture of the host's mappings in `range` anew. Managed entries stay.
   void set_host(hal::VirtualRange range, const std::vector<hal::HostMapping>& mappings);
 
-  /// Free room of `bytes` bytes, at `hint` or above it if there is such, or else anywhere in the
-  /// place where the server puts mappings. Nothing when there is none.
-  std::optional<hal::VirtualRange> find_space(std::uint64_t bytes, hal::VirtualAddress hint);
+  /// Moves the border between a gap and the stack above it down to `start`, which lies in the gap.
+  /// Returns the stack, or nullptr when there is none (any more). The gap may be gone afterwards.
+  MapEntry* grow_down(MapEntry& gap, hal::VirtualAddress start);
+
+  /// Free room of `bytes` bytes on a boundary of 2^`alignment` (0: of a page), at `hint` or above it
+  /// if there is such, or else anywhere in the place where the server puts mappings. Nothing when
+  /// there is none.
+  std::optional<hal::VirtualRange> find_space(std::uint64_t bytes, hal::VirtualAddress hint,
+                                              unsigned alignment = 0);
+  /// The same, the first in `within`.
+  std::optional<hal::VirtualRange> find_space_in(hal::VirtualRange within, std::uint64_t bytes,
+                                                 unsigned alignment);
 
  private:
-  std::optional<hal::VirtualRange> find_space_from(hal::VirtualAddress start, std::uint64_t bytes);
   void clip_at(hal::VirtualAddress address);
   void remove(iterator position);
 
@@ -83,6 +93,7 @@ class VmMap {
   const hal::VirtualRange arena_;
   const hal::VirtualRange placement_;
   Set entries_;
+  std::size_t host_entries_ = 0;
   std::uint64_t managed_bytes_ = 0;
   hal::VirtualAddress first_free_;  // no room below it in placement_
 };

@@ -304,10 +304,27 @@ VmObject::FaultIn VmObject::fault_in(PageIndex page, std::uint64_t window) {
 
 void VmObject::prefetch(PageRange pages) {
   const std::lock_guard guard(lock_);
+  prefetch_locked(pages);
+}
+
+void VmObject::bring_in(PageRange pages, Done done) {
+  {
+    const std::lock_guard guard(lock_);
+    if (prefetch_locked(pages)) {
+      waiting_.push_back({pages, std::move(done)});
+      return;
+    }
+  }
+  done(Error::none);
+}
+
+bool VmObject::prefetch_locked(PageRange pages) {
+  bool missing = false;
   PageRange rest = pages.intersect(PageRange(PageIndex(0), backing_->pages()));
   while (!rest.empty()) {
     PageRange run = backing_->next_absent(rest);
-    if (run.empty()) return;
+    if (run.empty()) return missing;
+    missing = true;
     for (const auto& transfer : flight_) {
       if (!transfer->pages.overlaps(run)) continue;
       run = transfer->pages.contains(run.first())
@@ -318,6 +335,7 @@ void VmObject::prefetch(PageRange pages) {
     if (!run.empty()) start_page_in(run);
     rest = PageRange::between(run.end(), rest.end());
   }
+  return missing;
 }
 
 void VmObject::wake(PageRange pages) {
@@ -328,7 +346,22 @@ void VmObject::wake(PageRange pages) {
 }
 
 void VmObject::page_in_done(PageIn& transfer, Error error) {
-  const std::lock_guard guard(lock_);
+  const PageRange pages = transfer.pages;
+  std::vector<Done> resident;
+  {
+    const std::lock_guard guard(lock_);
+    page_in_ended(transfer, error);
+    std::erase_if(waiting_, [&](Waiting& waiting) {
+      if (!waiting.pages.overlaps(pages)) return false;
+      if (error == Error::none && prefetch_locked(waiting.pages)) return false;
+      resident.push_back(std::move(waiting.done));
+      return true;
+    });
+  }
+  for (const Done& done : resident) done(error);
+}
+
+void VmObject::page_in_ended(PageIn& transfer, Error error) {
   const PageRange pages = transfer.pages;
   for (auto it = flight_.begin(); it != flight_.end(); ++it) {
     if (it->get() != &transfer) continue;

@@ -97,6 +97,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// Starts to bring in what is absent of `pages`; for madvise(WILLNEED).
   void prefetch(hal::PageRange pages);
 
+  /// Calls `done` once all of `pages` that the object has are resident, or with the first error.
+  void bring_in(hal::PageRange pages, Done done);
+
   /// Asks every program that maps it what it wrote, and remembers it.
   void collect_written();
   /// Every resident page of these counts as written: a program that could have is gone.
@@ -120,8 +123,15 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   friend class PageIn;
   friend class WriteBack;
 
+  void page_in_done(PageIn& transfer, Error error);
+
   using Mappings =
       boost::intrusive::list<MapEntry, boost::intrusive::base_hook<ObjectHook>>;
+
+  struct Waiting {
+    hal::PageRange pages;
+    Done done;
+  };
 
   // All of these need lock_.
   bool in_flight(hal::PageIndex page) const;
@@ -129,7 +139,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   bool may_hold_stores() const;
   void start_page_in(hal::PageRange run);
   void wake(hal::PageRange pages);
-  void page_in_done(PageIn& transfer, Error error);
+  void page_in_ended(PageIn& transfer, Error error);
+  /// Starts to bring in what is absent of `pages` and not on its way. False when nothing is missing.
+  bool prefetch_locked(hal::PageRange pages);
 
   Machine& machine_;
   const Kind kind_;
@@ -145,6 +157,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::vector<std::unique_ptr<PageIn>> flight_;  // lock_; page-ins the pager has
   std::vector<std::unique_ptr<PageIn>> pool_;    // lock_; spare ones
   PageSet dirty_;                           // lock_
+  std::vector<Waiting> waiting_;            // lock_; who waits for pages to be resident
   std::size_t writing_ = 0;                 // lock_; write-backs under way
   std::vector<Done> until_written_;         // lock_; who waits for all of these to end
   std::uint64_t bytes_;                     // lock_

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm {
@@ -22,9 +23,6 @@ namespace {
 // is a race with the program's own munmap: the map has let go of the range, the program has not
 // carried that out yet.
 constexpr std::chrono::seconds kNowhereGrace{1};
-
-// As many steps as one answer carries (protocol::kMaxHostOps, two operations each).
-constexpr std::size_t kMostSettled = 8;
 
 VirtualRange hull(VirtualRange a, VirtualRange b) {
   if (a.empty()) return b;
@@ -47,7 +45,10 @@ VmSpace::~VmSpace() { close(); }
 void VmSpace::handle(Call& call) {
   {
     const std::lock_guard guard(lock_);
-    if (!removed_.empty() && !pmap_->forking()) removed_.clear();
+    if ((!removed_.empty() || snapshots_) && !pmap_->forking()) {
+      removed_.clear();
+      drop_snapshots();
+    }
   }
   calls::dispatch(*this, call);
 }
@@ -55,6 +56,7 @@ void VmSpace::handle(Call& call) {
 void VmSpace::undo(Call& call, VirtualRange range, Error error) {
   {
     const std::lock_guard guard(lock_);
+    if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call, range);
     if (!range.empty()) remove(range, call.plan);
   }
   call.finish(error);
@@ -65,10 +67,12 @@ void VmSpace::fault(VirtualAddress page, bool write) {
   ++machine_.counters().faults;
   const std::lock_guard guard(lock_);
   MapEntry* entry = map_.find(page);
-  if (entry == nullptr || entry->source == Source::host || entry->source == Source::device) {
+  if (entry != nullptr && entry->source == Source::gap) entry = grow_stack(*entry, page);
+  if (entry == nullptr || !entry->managed() || entry->source == Source::device) {
     fault_nowhere(page);
     return;
   }
+  if (entry->in_transit) return;
   const std::uint64_t number = page.value() >> hal::kPageShift;
   const std::uint64_t window = entry->window.grow(number, entry->advice);
 
@@ -79,6 +83,7 @@ void VmSpace::fault(VirtualAddress page, bool write) {
     machine_.counters().zero_fills += entered.pages;
     if (entered.pages != 0) entry->window.ended_at(number + entered.pages);
     if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
+    leave_behind(*entry, page, window);
     return;
   }
 
@@ -90,6 +95,23 @@ void VmSpace::fault(VirtualAddress page, bool write) {
       pmap_->wake(page_at(page));
       break;
   }
+  leave_behind(*entry, page, window);
+}
+
+void VmSpace::leave_behind(const MapEntry& entry, VirtualAddress page, std::uint64_t window) {
+  if (entry.advice != Advice::sequential) return;
+  const VirtualRange before(entry.range.start(), page);
+  const std::uint64_t bytes = std::min(hal::bytes_from_pages(window), before.bytes());
+  if (bytes != 0) pmap_->deactivate(VirtualRange(page - bytes, page));
+}
+
+MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {
+  const std::uint64_t wanted = gap.range.end() - page;
+  const std::uint64_t grown = std::min(
+      (wanted + kStackGrowth - 1) / kStackGrowth * kStackGrowth, gap.range.bytes());
+  MapEntry* stack = map_.grow_down(gap, gap.range.end() - grown);
+  if (stack != nullptr && stack->wired) count_wired(static_cast<std::int64_t>(grown >> hal::kPageShift));
+  return stack;
 }
 
 void VmSpace::fault_nowhere(VirtualAddress page) {
@@ -116,16 +138,93 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   child->unsettled_ = unsettled_;
   for (const MapEntry& entry : map_) {
     if (entry.source == Source::host) continue;
-    if (entry.inherit == Inherit::none) {
+    // A child of a fork that nobody announced has no copy of what is shared.
+    const bool no_copy = entry.copied_by_server() && !entry.snapshot;
+    if (entry.inherit == Inherit::none || entry.in_transit || no_copy) {
       child->unsettled_.push_back(entry.range);
       continue;
     }
     auto copy = entry.alike(entry.range, entry.page);
     copy->space = child.get();
+    const bool zeroed = entry.inherit == Inherit::zero && entry.source == Source::object;
+    if (entry.copied_by_server()) {
+      copy->object = entry.snapshot;
+      copy->page = hal::PageIndex(0);
+    }
+    if (zeroed) {
+      copy->object = nullptr;
+      copy->source = Source::anonymous;
+      copy->page = hal::PageIndex(0);
+    }
+    if (entry.copied_by_server() || zeroed) {
+      copy->sharing = hal::Sharing::copy_on_write;
+      copy->inherit = Inherit::copy;
+      copy->maximum = hal::Protection::all();
+      child->rebuilt_.push_back(entry.range);
+    }
     child->map_.insert(std::move(copy));
   }
   for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.arena));
   return child;
+}
+
+void VmSpace::prepare_fork(std::function<void(Error)> done) {
+  struct Copy {
+    std::shared_ptr<VmObject> object;
+    hal::PageRange pages;
+    VirtualRange range;
+  };
+  std::vector<Copy> copies;
+  {
+    const std::lock_guard guard(lock_);
+    drop_snapshots();
+    for (MapEntry& entry : map_) {
+      if (!entry.copied_by_server()) continue;
+      copies.push_back({entry.object, entry.pages_of(entry.range), entry.range});
+    }
+  }
+  auto rest = std::make_shared<std::vector<Copy>>(std::move(copies));
+  auto next = std::make_shared<std::function<void()>>();
+  *next = [this, rest, weak = std::weak_ptr(next), done = std::move(done)] {
+    if (rest->empty()) return done(Error::none);
+    const Copy copy = rest->back();
+    rest->pop_back();
+    // Kept alive by the callback, not by itself.
+    copy.object->bring_in(copy.pages, [this, copy, again = weak.lock(), done](Error error) {
+      if (error == Error::none) error = take_snapshot(copy.object, copy.pages, copy.range);
+      if (error != Error::none) return done(error);
+      (*again)();
+    });
+  };
+  (*next)();
+}
+
+Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
+                             VirtualRange range) {
+  // Behind a file's end there is nothing for the child either.
+  const hal::PageRange there = pages.intersect(object->all_pages());
+  auto made = machine_.objects().make_anonymous(there.bytes());
+  if (!made) return made.error();
+  const std::shared_ptr<VmObject> snapshot = std::move(made).value();
+  try {
+    object->backing()->copy_to(there, *snapshot->backing(), hal::PageIndex(0));
+  } catch (const std::system_error& error) {
+    spdlog::error("{}: a copy for a child: {}", object->describe(), error.what());
+    return error_from_errno(error.code().value());
+  }
+  const std::lock_guard guard(lock_);
+  MapEntry* entry = map_.find(range.start());
+  if (entry != nullptr && entry->range == range) {
+    entry->snapshot = snapshot;
+    snapshots_ = true;
+  }
+  return Error::none;
+}
+
+void VmSpace::drop_snapshots() {
+  if (!snapshots_) return;
+  for (MapEntry& entry : map_) entry.snapshot.reset();
+  snapshots_ = false;
 }
 
 void VmSpace::keep_clear_of(VirtualRange range) {
@@ -153,8 +252,22 @@ void VmSpace::settle(hal::Plan& plan) {
     if (!hole.empty()) plan.add(Step::Kind::claim, hole);
   }
   unsettled_.clear();
+  for (VirtualRange range : rebuilt_) {
+    map_.for_each_in(range, [&](MapEntry& entry) {
+      const VirtualRange part = entry.range.intersect(range);
+      plan.add(Step::Kind::claim, part);
+      if (entry.object) {
+        Step& step = plan.add(Step::Kind::map_backing, part);
+        step.backing = entry.object->backing();
+        step.sharing = entry.sharing;
+        step.page = entry.page_at(part.start());
+      }
+      if (entry.no_core) plan.add(Step::Kind::dump, part).enable = false;
+      plan.protect(part, entry.protection);
+    });
+  }
+  rebuilt_.clear();
   for (VirtualRange range : stale_) {
-    if (plan.steps().size() >= kMostSettled) break;  // the rest stays: in nobody's way, and unused
     remove(range, plan);
   }
   stale_.clear();
@@ -177,12 +290,16 @@ void VmSpace::close() {
 void VmSpace::set_wired(VirtualRange range, bool wired) {
   map_.clip(range);
   map_.for_each_in(range, [&](MapEntry& entry) {
-    if (entry.wired == wired) return;
+    if (entry.wired == wired || !(entry.managed() || entry.source == Source::host)) return;
     entry.wired = wired;
     const std::int64_t pages = static_cast<std::int64_t>(entry.range.pages());
-    wired_pages_ += static_cast<std::uint64_t>(wired ? pages : -pages);
-    machine_.add_wired_pages(wired ? pages : -pages);
+    count_wired(wired ? pages : -pages);
   });
+}
+
+void VmSpace::count_wired(std::int64_t pages) {
+  wired_pages_ += static_cast<std::uint64_t>(pages);
+  machine_.add_wired_pages(pages);
 }
 
 void VmSpace::refresh_host(VirtualRange range) {
@@ -203,6 +320,15 @@ bool VmSpace::may_map(VirtualRange range) const {
 }
 
 void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
+  if (range.empty()) return;
+  // With the lowest part of a stack goes what it could have grown into.
+  if (const MapEntry* lowest = map_.find(range.start());
+      lowest != nullptr && lowest->stack && lowest->range.start() == range.start()) {
+    const MapEntry* gap = map_.find(range.start() - hal::kPageSize);
+    if (gap != nullptr && gap->source == Source::gap) {
+      range = VirtualRange(gap->range.start(), range.end());
+    }
+  }
   map_.clip(range);
   set_wired(range, false);
   // Neighbouring room of the same kind becomes one step.
@@ -240,7 +366,7 @@ void VmSpace::report(SpaceReport& report) {
   report.entries = 0;
   report.resident_pages = 0;
   for (MapEntry& entry : map_) {
-    if (entry.source == Source::host) continue;
+    if (!entry.managed()) continue;
     ++report.entries;
     pmap_->mapped_pages(entry.range,
                         [&](hal::PageRun run) { report.resident_pages += run.range.pages(); });
@@ -281,6 +407,12 @@ std::vector<EntryReport> VmSpace::entries() {
         break;
       case Source::device:
         report.type = "device";
+        break;
+      case Source::gap:
+        report.type = "gap";
+        break;
+      case Source::guard:
+        report.type = "guard";
         break;
       case Source::object:
         report.type = entry.object->kind() == VmObject::Kind::anonymous ? "shared"

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,6 +34,9 @@ struct SpaceLayout {
   hal::VirtualAddress text;     ///< start of the program's text and data, for mmap's hints
   hal::VirtualAddress data;
 };
+
+/// A stack grows by at least so much, and begins with so much (FreeBSD's sgrowsiz).
+inline constexpr std::uint64_t kStackGrowth = std::uint64_t{128} << 10;
 
 class VmSpace {
  public:
@@ -57,8 +61,12 @@ class VmSpace {
   /// The address space of a child that was forked just now. `pmap` is the child's.
   std::unique_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
   /// What the child itself has to set right before it can be served: ranges whose inheritance left
-  /// holes, and what the parent had already taken away. Goes with the first answer to it.
+  /// holes or needs other pages than the parent's, and what the parent had already taken away. Goes
+  /// with the first answer to it.
   void settle(hal::Plan& plan);
+  /// Fills in snapshots for a fork that is about to come: copies of what is shared and children get
+  /// a copy of. Calls `done` once, with the first error.
+  void prepare_fork(std::function<void(Error)> done);
 
   /// The program is gone.
   void close();
@@ -73,8 +81,10 @@ class VmSpace {
   // For the calls (vm/calls), which hold lock() while they use the rest.
   std::unique_lock<std::mutex> lock() { return std::unique_lock(lock_); }
   VmMap& map() { return map_; }
-  bool wire_future() const { return wire_future_; }
-  void set_wire_future(bool on) { wire_future_ = on; }
+  /// Whether new mappings are wired (MCL_FUTURE), and if so, at once or as they are touched.
+  enum class WireFuture : std::uint8_t { no, at_once, on_fault };
+  WireFuture wire_future() const { return wire_future_; }
+  void set_wire_future(WireFuture future) { wire_future_ = future; }
   void set_spared(bool on) { spared_ = on; }
   std::uint64_t wired_pages() const { return wired_pages_; }
   /// Marks the entries of a range wired or not and keeps count; cuts them at its ends.
@@ -89,6 +99,15 @@ class VmSpace {
 
  private:
   void fault_nowhere(hal::VirtualAddress page);
+  /// With MADV_SEQUENTIAL the pages just behind are the first to go. Needs lock_.
+  void leave_behind(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t window);
+  /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
+  MapEntry* grow_stack(MapEntry& gap, hal::VirtualAddress page);
+  void count_wired(std::int64_t pages);
+  Error take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
+                      hal::VirtualRange range);
+  /// Needs lock_.
+  void drop_snapshots();
   /// Covers the free parts of the range with inaccessible entries: a child may still have there what
   /// its parent was taking away when it forked. settle() makes them free. Needs lock_.
   void keep_clear_of(hal::VirtualRange range);
@@ -100,10 +119,12 @@ class VmSpace {
   std::mutex lock_;
   VmMap map_;                                   // lock_
   bool closed_ = false;                         // lock_
-  bool wire_future_ = false;                    // lock_
+  WireFuture wire_future_ = WireFuture::no;     // lock_
+  bool snapshots_ = false;                      // lock_  some entry has one
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
   std::vector<hal::VirtualRange> unsettled_;    // lock_  holes that inheritance left
+  std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
   std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have
   hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()

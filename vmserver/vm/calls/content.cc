@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "vmserver/vm/calls/checks.h"
 #include "vmserver/vm/calls/table.h"
 #include "vmserver/vm/vm_object.h"
 
@@ -38,102 +39,115 @@ void write_back(const Runs& runs, bool durable, VmObject::Done done) {
   step(Error::none);
 }
 
+// What mincore says of the pages of a range. Needs the space's lock.
+std::vector<CoreBits> core_of(VmSpace& space, VirtualRange range) {
+  std::vector<CoreBits> bits(range.pages());
+  const auto index = [&](VirtualAddress address) {
+    return (address - range.start()) >> hal::kPageShift;
+  };
+  // Pages of an object that are there, but that this program has not mapped.
+  space.map().for_each_in(range, [&](MapEntry& entry) {
+    if (!entry.object) return;
+    const VirtualRange part = entry.range.intersect(range);
+    entry.object->resident(entry.pages_of(part), [&](hal::PageRange run) {
+      const VirtualRange seen = entry.range_of(run);
+      for (std::uint64_t i = index(seen.start()); i < index(seen.end()); ++i) {
+        bits[i].in_core = true;
+        bits[i].referenced_other = true;
+        bits[i].modified_other = entry.object->is_written(
+            entry.page_at(range.start() + hal::bytes_from_pages(i)));
+      }
+    });
+  });
+  space.pmap().mapped_pages(range, [&](hal::PageRun run) {
+    for (std::uint64_t i = index(run.range.start()); i < index(run.range.end()); ++i) {
+      bits[i] = {.in_core = true, .referenced = true, .modified = run.written};
+    }
+  });
+  return bits;
+}
+
 }  // namespace
 
 void msync(VmSpace& space, Call& call) {
-  auto range = VirtualRange::covering(VirtualAddress(call.argument(0)), call.argument(1));
-  const SyncFlags flags = call.abi->sync_flags(call.argument(2));
-  if (!range) return call.finish(Error::invalid);
-  if (flags.asynchronous && flags.invalidate) return call.finish(Error::invalid);
+  const Personality::Msync& rules = call.rules->msync;
+  RangeChecks checks(space, call);
+  checks.sync = call.abi->sync_flags(call.argument(2));
+  checks.flags_unknown = checks.sync.unknown;
+  if (checks.end_call(rules.checks)) return;
+  VirtualRange range = *checks.range();
 
   Runs runs;
   Error error = Error::none;
   {
     const auto guard = space.lock();
     VmMap& map = space.map();
-    // Length 0 means the whole entry at the address.
-    space.refresh_host(range->empty() ? VirtualRange(range->start(), range->start() + 1) : *range);
-    MapEntry* first = map.find(range->start());
-    if (first != nullptr && range->empty()) range = first->range;
-    if (first == nullptr || !map.covers(*range)) {
-      error = Error::invalid;
-    } else {
-      map.for_each_in(*range, [&](MapEntry& entry) {
-        if (flags.invalidate && entry.wired) error = Error::busy;
-        if (entry.object && !entry.object->host_memory() &&
-            entry.sharing != hal::Sharing::copy_on_write) {
-          runs.emplace_back(entry.object, entry.pages_of(*range));
-        }
-      });
+    if (rules.nothing_is_the_entry && range.empty()) {
+      if (const MapEntry* entry = map.find(range.start())) range = entry->range;
     }
-    if (error == Error::none) pass_host_parts(space, call, *range);
+    space.refresh_host(range);
+    walk(map, range, [&](VirtualRange hole, MapEntry* entry) {
+      if (!hole.empty() && rules.holes.error != Error::none) {
+        error = rules.holes.error;
+        if (!rules.holes.goes_on) return false;
+      }
+      if (entry != nullptr && entry->object && !entry->object->host_memory() &&
+          entry->sharing != hal::Sharing::copy_on_write) {
+        runs.emplace_back(entry->object, entry->pages_of(range));
+      }
+      return true;
+    });
+    pass_host_parts(space, call, range, host_sync_flags(checks.sync));
   }
-  if (error != Error::none) {
-    call.plan.clear();
+  if (checks.sync.asynchronous) {
+    write_back(runs, false, [](Error) {});
     return call.finish(error);
   }
-  if (flags.asynchronous) {
-    write_back(runs, false, [](Error) {});
-    return call.finish(Error::none);
-  }
-  write_back(runs, true, [&call](Error failed) { call.finish(failed); });
+  write_back(runs, true, [&call, error](Error failed) {
+    call.finish(failed != Error::none ? failed : error);
+  });
 }
 
 // Answers for at most protocol::kMaxReplyData pages; the program asks again from there, so that a
 // call of any length needs bounded memory here.
 void mincore(VmSpace& space, Call& call) {
-  const VirtualAddress first = VirtualAddress(call.argument(0)).page_floor();
-  const std::uint64_t pages = hal::pages_for_bytes(call.argument(1));
+  const Personality::Mincore& rules = call.rules->mincore;
   const std::uint64_t answered = call.argument(3);
-  const auto all = VirtualRange::of_length(first, hal::bytes_from_pages(pages));
-  if (pages > (~std::uint64_t{0} >> hal::kPageShift) || !all ||
-      all->end() > space.layout().bounds.end() || answered > pages) {
-    return call.finish(Error::no_memory);
+  // The seed rounds the address down and the length up, each for itself.
+  const std::uint64_t pages = hal::pages_for_bytes(call.argument(1));
+  std::optional<VirtualRange> asked;
+  if (pages <= ~std::uint64_t{0} >> hal::kPageShift) {
+    asked = VirtualRange::of_length(VirtualAddress(call.argument(0)).page_floor(),
+                                    hal::bytes_from_pages(pages));
   }
-  const std::uint64_t count =
-      std::min<std::uint64_t>(pages - answered, protocol::kMaxReplyData);
-  const VirtualAddress start = first + hal::bytes_from_pages(answered);
-  const VirtualRange range(start, start + hal::bytes_from_pages(count));
-
-  Error error = Error::none;
+  RangeChecks checks(space, call, asked);
+  if (answered == 0) {
+    // The whole range is checked with the first part, as the seed refuses it as a whole.
+    if (checks.end_call(rules.checks)) return;
+  }
+  // From here on only the program's own asking again can be wrong.
+  if (!checks.range() || answered > checks.range()->pages()) return call.finish(Error::no_memory);
+  const VirtualAddress start = checks.range()->start() + hal::bytes_from_pages(answered);
+  const std::uint64_t count = std::min<std::uint64_t>(
+      checks.range()->pages() - answered, protocol::kMaxReplyData);
+  VirtualRange range(start, start + hal::bytes_from_pages(count));
+  if (range.empty()) return call.finish(Error::none);
   {
     const auto guard = space.lock();
-    VmMap& map = space.map();
-    // The whole range is checked with the first part, as the seed refuses it as a whole.
-    const VirtualRange checked = answered == 0 ? *all : range;
-    space.refresh_host(checked.empty() ? VirtualRange(first, first + 1) : checked);
-    if (map.find(start) == nullptr || !map.covers(checked)) {
-      if (count != 0 || map.find(first) == nullptr) error = Error::no_memory;
-    }
-    if (error == Error::none && count != 0) {
-      std::vector<CoreBits> bits(count);
-      const auto index = [&](VirtualAddress address) {
-        return (address - range.start()) >> hal::kPageShift;
-      };
-      // Pages of an object that are there, but that this program has not mapped.
-      map.for_each_in(range, [&](MapEntry& entry) {
-        if (!entry.object) return;
-        const VirtualRange part = entry.range.intersect(range);
-        entry.object->resident(entry.pages_of(part), [&](hal::PageRange run) {
-          const VirtualRange seen = entry.range_of(run);
-          for (std::uint64_t i = index(seen.start()); i < index(seen.end()); ++i) {
-            bits[i].in_core = true;
-            bits[i].referenced_other = true;
-            bits[i].modified_other = entry.object->is_written(
-                entry.page_at(range.start() + hal::bytes_from_pages(i)));
-          }
-        });
-      });
-      space.pmap().mapped_pages(range, [&](hal::PageRun run) {
-        for (std::uint64_t i = index(run.range.start()); i < index(run.range.end()); ++i) {
-          bits[i] = {.in_core = true, .referenced = true, .modified = run.written};
-        }
-      });
-      call.data.reserve(count);
-      for (const CoreBits& page : bits) call.data.push_back(call.abi->core_bits(page));
+    space.refresh_host(range);
+    walk(space.map(), range, [&](VirtualRange hole, MapEntry*) {
+      if (hole.empty()) return true;
+      range = VirtualRange(range.start(), rules.tells_before_hole ? hole.start() : range.start());
+      return false;
+    });
+    if (!range.empty()) {
+      call.data.reserve(range.pages());
+      for (const CoreBits& page : core_of(space, range)) {
+        call.data.push_back(call.abi->core_bits(page));
+      }
     }
   }
-  call.finish(error, count);
+  call.finish(range.empty() ? Error::no_memory : Error::none, range.pages());
 }
 
 void exit(VmSpace& space, Call& call) {

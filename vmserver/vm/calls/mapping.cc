@@ -1,15 +1,18 @@
-// mmap and munmap, after the seed's mmap(), vm_mmap(), vm_mmap_vnode(), vm_mmap_cdev() and munmap().
-#include <limits>
+// mmap, ommap and munmap, after the seed's mmap(), vm_mmap(), ommap() and munmap(). What can be wrong
+// with the arguments is in vm/calls/mmap_request.h; here is what is done once nothing is.
+#include <algorithm>
 #include <memory>
 
+#include "vmserver/vm/calls/checks.h"
+#include "vmserver/vm/calls/mmap_request.h"
 #include "vmserver/vm/calls/table.h"
+#include "vmserver/vm/hooks.h"
+#include "vmserver/vm/machine.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm::calls {
 namespace {
 
-using hal::FileAttributes;
-using hal::FileKind;
 using hal::PageIndex;
 using hal::Protection;
 using hal::Sharing;
@@ -17,117 +20,13 @@ using hal::Step;
 using hal::VirtualAddress;
 using hal::VirtualRange;
 
-constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
-/// What the heap may grow to when RLIMIT_DATA is unlimited; FreeBSD's own default maximum.
-constexpr std::uint64_t kDefaultHeap = std::uint64_t{32} << 30;
+/// Most that is kept free below a mapping that grows down under the host's rules, whatever
+/// RLIMIT_STACK says.
+constexpr std::uint64_t kMostRoomBelow = std::uint64_t{64} << 20;
+/// MAP_32BIT: the first 2 GiB, without what no system maps unasked.
+constexpr VirtualRange kLowRange(VirtualAddress(0x10000), VirtualAddress(std::uint64_t{1} << 31));
 
-/// One mmap on its way through its checks.
-struct Mapping {
-  Mapping(VmSpace& where, Call& what) : space(where), call(what) {}
-
-  VmSpace& space;
-  Call& call;
-  MapFlags flags;
-  Protection protection;
-  Protection maximum = Protection::all();
-  VirtualAddress address;
-  std::uint64_t bytes = 0;        // whole pages
-  std::uint64_t page_offset = 0;  // of the byte that was asked for, in its page
-  PageIndex page;                 // into the object
-  std::shared_ptr<VmObject> object;
-  bool host_device = false;
-  VirtualRange range;  // where it goes, once that is known
-  bool claimed = false;
-
-  bool device() const {
-    const FileKind kind = call.file->attributes.kind;
-    return kind == FileKind::character_device || kind == FileKind::block_device ||
-           space.machine().pagers().claims(call.file->attributes);
-  }
-};
-
-// fget() and the protection checks of the seed's mmap(): what the descriptor allows.
-Error check_descriptor(Mapping& m) {
-  if ((m.call.request.flags & protocol::kRequestBadDescriptor) != 0 || !m.call.file) {
-    return Error::bad_descriptor;
-  }
-  const FileAttributes& file = m.call.file->attributes;
-  if (file.kind == FileKind::not_a_file) return Error::no_device;
-  if (file.posix_shared_memory) m.flags.no_sync = true;
-  m.maximum = file.no_execute ? Protection::none() : Protection::execute();
-  if (file.readable) {
-    m.maximum = m.maximum | Protection::read();
-  } else if (m.protection.readable()) {
-    return Error::access;
-  }
-  if (m.flags.shared) {
-    if (file.writable) {
-      m.maximum = m.maximum | Protection::write();
-    } else if (m.protection.writable()) {
-      return Error::access;
-    }
-  } else if (!m.device() || file.writable) {
-    m.maximum = m.maximum | Protection::write();
-  }
-  return Error::none;
-}
-
-// vm_mmap_vnode() and vm_mmap_cdev() up to the pager.
-Error check_file(Mapping& m) {
-  const FileAttributes& file = m.call.file->attributes;
-  if (file.kind == FileKind::anonymous_device) {
-    m.maximum = Protection::all();
-    m.flags.anonymous = true;
-    return Error::none;
-  }
-  if (m.device()) {
-    if (!m.maximum.writable() && m.protection.writable()) return Error::access;
-    if (m.flags.is_private && m.space.machine().personality().device_mappings_are_shared_only) {
-      return Error::invalid;
-    }
-    m.flags.shared = true;
-    return Error::none;
-  }
-  if (file.kind != FileKind::regular) return Error::invalid;
-  if (file.host_refusal != 0) return error_from_errno(file.host_refusal);
-  if (m.flags.shared && file.immutable_or_append) {
-    if (m.protection.writable()) return Error::not_permitted;
-    m.maximum = m.maximum.without(Protection::write());
-  }
-  if (file.links == 0) m.flags.no_sync = true;
-  return Error::none;
-}
-
-bool over_address_space_limit(VmSpace& space, std::uint64_t bytes, std::uint64_t limit) {
-  if (limit == kUnlimited) return false;
-  std::uint64_t total = bytes;
-  for (const hal::HostMapping& mapping : space.pmap().host_mappings(space.layout().bounds)) {
-    total += mapping.range.bytes();
-  }
-  return total > limit;
-}
-
-bool too_many_entries(VmSpace& space) {
-  const std::uint64_t most = space.machine().options().max_entries;
-  const auto guard = space.lock();
-  return most != 0 && space.map().entry_count() >= most;
-}
-
-// The seed moves a hint of 0, or one where the heap may grow, behind that. The arena is behind it.
-VirtualAddress usable_hint(const Mapping& m) {
-  const SpaceLayout& layout = m.space.layout();
-  const std::uint64_t limit = m.call.request.limits[1];
-  const std::uint64_t heap = limit == kUnlimited ? kDefaultHeap : limit;
-  const VirtualAddress heap_end = (layout.data + heap).page_ceil();
-  if (m.address == VirtualAddress(0)) return VirtualAddress(0);
-  if (m.space.machine().personality().hints_avoid_the_heap && heap_end > layout.data &&
-      m.address >= layout.text.page_ceil() && m.address < heap_end) {
-    return VirtualAddress(0);
-  }
-  return m.address.page_ceil();
-}
-
-Sharing sharing_of(const Mapping& m) {
+Sharing sharing_of(const MmapRequest& m) {
   if (!m.object || !m.flags.shared) return Sharing::copy_on_write;
   if (!m.maximum.writable()) return Sharing::shared_read_only;
   // Tracking costs the host's fault-around, so it begins with the right to write (mprotect).
@@ -135,11 +34,156 @@ Sharing sharing_of(const Mapping& m) {
   return track ? Sharing::shared_tracked : Sharing::shared;
 }
 
+std::unique_ptr<MapEntry> make_entry(const MmapRequest& m, VirtualRange range, Source source) {
+  auto entry = std::make_unique<MapEntry>();
+  entry->range = range;
+  entry->page = m.page;
+  entry->space = &m.space;
+  entry->source = source;
+  entry->protection = m.protection;
+  entry->maximum = m.maximum;
+  entry->inherit = m.flags.shared ? hal::Inherit::share : hal::Inherit::copy;
+  entry->no_sync = m.flags.no_sync;
+  entry->no_core = m.flags.no_core;
+  if (source == Source::object) {
+    entry->object = m.object;
+    entry->sharing = sharing_of(m);
+  }
+  if (source == Source::device) {
+    entry->sharing = Sharing::shared;
+    entry->path = m.call.file->attributes.path;
+  }
+  return entry;
+}
+
+// A mapping that grows down: the part that is there, the gap it may grow into, and what stays out of
+// reach below that. The host has all of gap and stack accessible; which of it is the program's is
+// told by the faults (VmSpace::fault).
+void insert_stack(const MmapRequest& m, VirtualRange stack, VirtualRange gap) {
+  VmMap& map = m.space.map();
+  auto entry = make_entry(m, stack, Source::anonymous);
+  entry->stack = true;
+  map.insert(std::move(entry));
+  if (gap.empty()) return;
+  const std::uint64_t guard = std::min(hal::bytes_from_pages(m.rules.stack_guard_pages),
+                                       gap.bytes());
+  const VirtualRange grows(gap.start() + guard, gap.end());
+  if (!grows.empty()) {
+    map.insert(make_entry(m, grows, Source::gap));
+    m.call.plan.protect(grows, m.protection);
+  }
+  if (guard == 0) return;
+  auto lowest = make_entry(m, VirtualRange(gap.start(), grows.start()), Source::guard);
+  lowest->protection = lowest->maximum = Protection::none();
+  map.insert(std::move(lowest));
+}
+
+void insert_mapping(const MmapRequest& m) {
+  VmMap& map = m.space.map();
+  hal::Plan& plan = m.call.plan;
+  if (m.flags.guard) {
+    map.insert(make_entry(m, m.range, Source::guard));
+    return;
+  }
+  if (m.host_device) {
+    Step& step = plan.add(Step::Kind::map_device, m.range);
+    step.page = m.page;
+    step.protection = m.protection;
+    step.descriptor = static_cast<int>(m.call.argument(4));
+    map.insert(make_entry(m, m.range, Source::device));
+  } else if (m.object) {
+    auto entry = make_entry(m, m.range, Source::object);
+    Step& step = plan.add(Step::Kind::map_backing, m.range);
+    step.backing = m.object->backing();
+    step.sharing = entry->sharing;
+    step.page = m.page;
+    map.insert(std::move(entry));
+  } else if (m.flags.stack && m.rules.growth == Growth::within) {
+    const std::uint64_t guard = hal::bytes_from_pages(m.rules.stack_guard_pages);
+    const std::uint64_t first = std::min(m.bytes - guard, kStackGrowth);
+    const VirtualRange stack(m.range.end() - first, m.range.end());
+    insert_stack(m, stack, VirtualRange(m.range.start(), stack.start()));
+    plan.protect(stack, m.protection);
+    return;
+  } else if (m.flags.stack) {
+    insert_stack(m, m.range, VirtualRange(m.range.start() - m.room_below, m.range.start()));
+  } else {
+    map.insert(make_entry(m, m.range, Source::anonymous));
+  }
+  if (!m.host_device && m.protection != Protection::none()) plan.protect(m.range, m.protection);
+}
+
+// MAP_POPULATE brings everything in; MAP_PREFAULT_READ enters what is there.
+void plan_prefault(const MmapRequest& m) {
+  constexpr std::size_t kMostRuns = 4;
+  if (m.protection == Protection::none()) return;
+  const auto populate = [&](VirtualRange range, bool write) {
+    Step& step = m.call.plan.add(Step::Kind::populate, range);
+    step.enable = write;
+    step.may_fail = true;
+  };
+  if (m.flags.populate) {
+    if (m.object) m.object->prefetch(hal::PageRange(m.page, m.range.pages()));
+    populate(m.range, m.protection.writable() && !m.flags.shared);
+  } else if (m.flags.prefault && m.object && m.protection.readable()) {
+    std::size_t runs = 0;
+    m.object->resident(hal::PageRange(m.page, m.range.pages()), [&](hal::PageRange run) {
+      if (runs++ >= kMostRuns) return;
+      const VirtualAddress start = m.range.start() + hal::bytes_from_pages(run.first() - m.page);
+      populate(VirtualRange(start, start + run.bytes()), false);
+    });
+  }
+}
+
+bool wires(const MmapRequest& m) {
+  if (m.protection == Protection::none() || m.flags.guard) return false;
+  return m.space.wire_future() != VmSpace::WireFuture::no ||
+         (m.flags.locked && m.rules.heeds_locked);
+}
+
+// What of a mapping is there to be wired: a stack's gap is not. Needs the space's lock.
+VirtualRange wired_part(const MmapRequest& m) {
+  if (!m.flags.stack) return m.range;
+  const MapEntry* stack = m.space.map().find(m.range.end() - hal::kPageSize);
+  return stack != nullptr ? stack->range.intersect(m.range) : m.range;
+}
+
+void finish_mapped(const std::shared_ptr<MmapRequest>& m, const Answer& answer) {
+  trace_mapped(m->space, m->call, m->range, m->protection);
+  m->call.finish(answer);
+}
+
+// Where a mapping that cannot be wired must not stay, it is there before it is wired.
+void wire_and_finish(const std::shared_ptr<MmapRequest>& m, const Answer& answer) {
+  m->call.run_plan([m, answer](Error failed) {
+    if (failed != Error::none) return m->space.undo(m->call, answer.undo, failed);
+    VirtualRange part;
+    {
+      const auto guard = m->space.lock();
+      part = wired_part(*m);
+      m->call.plan.add(Step::Kind::lock, part).enable =
+          m->space.wire_future() == VmSpace::WireFuture::on_fault && !m->flags.locked;
+    }
+    m->call.run_plan([m, answer, part](Error not_wired) {
+      if (not_wired == Error::none) {
+        {
+          const auto guard = m->space.lock();
+          m->space.set_wired(part, true);
+        }
+        return finish_mapped(m, answer);
+      }
+      const bool no_right = not_wired == Error::not_permitted;
+      m->space.undo(m->call, answer.undo, no_right ? not_wired : m->rules.wiring_failed);
+    });
+  });
+}
+
 // The last part: the place is known and, where that was needed, claimed.
-void enter(const std::shared_ptr<Mapping>& m) {
+void enter(const std::shared_ptr<MmapRequest>& m) {
   VmSpace& space = m->space;
   hal::Plan& plan = m->call.plan;
   Answer answer;
+  bool must_wire = false;
   {
     const auto guard = space.lock();
     VmMap& map = space.map();
@@ -148,86 +192,98 @@ void enter(const std::shared_ptr<Mapping>& m) {
     if (!m->host_device && !inside && !m->claimed && (m->flags.fixed || !m->object)) {
       plan.add(Step::Kind::replace, m->range);
     }
-
-    auto entry = std::make_unique<MapEntry>();
-    entry->range = m->range;
-    entry->page = m->page;
-    entry->space = &space;
-    entry->object = m->host_device ? nullptr : m->object;
-    entry->source = m->host_device ? Source::device
-                    : m->object    ? Source::object
-                                   : Source::anonymous;
-    entry->sharing = m->host_device ? Sharing::shared : sharing_of(*m);
-    entry->protection = m->protection;
-    entry->maximum = m->maximum;
-    entry->inherit = m->flags.shared ? hal::Inherit::share : hal::Inherit::copy;
-    entry->no_sync = m->flags.no_sync;
-    entry->no_core = m->flags.no_core;
-    entry->stack = m->flags.stack;
-    if (m->host_device) entry->path = m->call.file->attributes.path;
-
-    if (m->host_device) {
-      Step& step = plan.add(Step::Kind::map_device, m->range);
-      step.page = m->page;
-      step.protection = m->protection;
-      step.descriptor = static_cast<int>(m->call.argument(4));
-    } else if (m->object) {
-      Step& step = plan.add(Step::Kind::map_backing, m->range);
-      step.backing = m->object->backing();
-      step.sharing = entry->sharing;
-      step.page = m->page;
-    }
-    if (!m->host_device && m->protection != Protection::none()) {
-      plan.protect(m->range, m->protection);
-    }
+    insert_mapping(*m);
     if (m->flags.no_core) plan.add(Step::Kind::dump, m->range).enable = false;
-    const bool wire = space.wire_future() && m->protection != Protection::none();
-    if (wire) plan.add(Step::Kind::lock, m->range);
-    map.insert(std::move(entry));
-    if (wire) space.set_wired(m->range, true);
-    if (!m->object) map.simplify(m->range);
+    plan_prefault(*m);
     answer.undo = m->range;
     answer.value = (m->range.start() + m->page_offset).value();
+    if (wires(*m)) {
+      must_wire = m->rules.wiring_failed != Error::none;
+      if (!must_wire) {
+        plan.add(Step::Kind::lock, wired_part(*m)).may_fail = true;
+        space.set_wired(wired_part(*m), true);
+      }
+    }
+    if (!m->object) map.simplify(m->range);
   }
-  m->call.finish(answer);
+  if (must_wire) return wire_and_finish(m, answer);
+  finish_mapped(m, answer);
+}
+
+// What the host keeps free below a stack and lets it grow into.
+std::uint64_t room_for_growth(const MmapRequest& m) {
+  if (!m.flags.stack || m.rules.growth == Growth::within) return 0;
+  const std::uint64_t most = std::min(m.call.request.limits[2] & ~(hal::kPageSize - 1),
+                                      kMostRoomBelow);
+  const std::uint64_t guard = hal::bytes_from_pages(m.rules.stack_guard_pages);
+  return guard + (most > m.bytes ? most - m.bytes : 0);
+}
+
+struct Place {
+  std::optional<VirtualRange> range;
+  Error error = Error::no_memory;
+};
+
+// Needs the space's lock. `open` is false when a hint has turned out not to be free.
+Place find_place(MmapRequest& m, bool open) {
+  VmSpace& space = m.space;
+  VmMap& map = space.map();
+  if (m.flags.fixed) {
+    const VirtualRange range(m.address, m.address + m.bytes);
+    if (m.flags.no_replace) {
+      space.refresh_host(range);
+      if (!map.is_free(range)) return {std::nullopt, m.rules.occupied};
+    }
+    // It grows only into what is the server's and free.
+    const std::uint64_t room = room_for_growth(m);
+    if (room != 0 && map.arena().contains(range) && range.start() - map.arena().start() >= room &&
+        map.is_free(VirtualRange(range.start() - room, range.start()))) {
+      m.room_below = room;
+    }
+    return {range, Error::none};
+  }
+  if (m.flags.low) {
+    const VirtualRange low = kLowRange.intersect(space.layout().bounds);
+    space.refresh_host(low);
+    return {map.find_space_in(low, m.bytes, m.flags.alignment), Error::no_memory};
+  }
+  // Behind the heap is where the server puts mappings anyway.
+  const VirtualAddress hint = m.hint() == m.address ? m.address.page_ceil() : VirtualAddress(0);
+  if (open && hint != VirtualAddress(0) && !map.placement().contains(hint) &&
+      m.flags.alignment == 0) {
+    const auto wanted = VirtualRange::of_length(hint, m.bytes);
+    if (wanted && space.may_map(*wanted)) {
+      space.refresh_host(*wanted);
+      if (map.is_free(*wanted)) return {wanted, Error::none};
+    }
+  }
+  const std::uint64_t room = room_for_growth(m);
+  auto found = map.find_space(m.bytes + room, open ? hint : VirtualAddress(0), m.flags.alignment);
+  if (found && room != 0) {
+    m.room_below = room;
+    found = VirtualRange(found->start() + room, found->end());
+  }
+  return {found, Error::no_memory};
 }
 
 // Finds the place, once the object is known. `attempt` counts claims that found something there.
-void place(const std::shared_ptr<Mapping>& m, unsigned attempt) {
+void place(const std::shared_ptr<MmapRequest>& m, unsigned attempt) {
   VmSpace& space = m->space;
   constexpr unsigned kMostAttempts = 8;
   bool claim = false;
-  Error error = Error::none;
+  Place found;
   {
     const auto guard = space.lock();
-    VmMap& map = space.map();
-    if (m->flags.fixed) {
-      m->range = VirtualRange(m->address, m->address + m->bytes);
-      if (m->flags.no_replace) {
-        space.refresh_host(m->range);
-        if (!map.is_free(m->range)) error = Error::exists;
-        claim = !map.arena().contains(m->range);
-      }
-    } else {
-      const VirtualAddress hint = attempt == 0 ? usable_hint(*m) : VirtualAddress(0);
-      std::optional<VirtualRange> found;
-      if (hint != VirtualAddress(0) && !map.placement().contains(hint)) {
-        const auto wanted = VirtualRange::of_length(hint, m->bytes);
-        if (wanted && space.may_map(*wanted)) {
-          space.refresh_host(*wanted);
-          if (map.is_free(*wanted)) found = wanted;
-        }
-      }
-      if (!found) found = map.find_space(m->bytes, hint);
-      if (found) {
-        m->range = *found;
-        claim = !map.arena().contains(*found);
-      } else {
-        error = Error::no_memory;
+    found = find_place(*m, attempt == 0);
+    if (found.range) {
+      m->range = *found.range;
+      if (!space.map().arena().contains(m->range)) {
+        m->room_below = 0;
+        claim = !m->flags.fixed || m->flags.no_replace;
       }
     }
   }
-  if (error != Error::none) return m->call.finish(error);
+  if (!found.range) return m->call.finish(found.error);
   if (!claim) return enter(m);
   m->call.plan.add(Step::Kind::claim, m->range);
   m->call.run_plan([m, attempt](Error error) {
@@ -240,6 +296,7 @@ void place(const std::shared_ptr<Mapping>& m, unsigned attempt) {
       place(m, attempt + 1);
       return;
     }
+    if (error == Error::exists && m->flags.no_replace) error = m->rules.occupied;
     if (error != Error::none) {
       m->call.finish(error);
       return;
@@ -249,16 +306,12 @@ void place(const std::shared_ptr<Mapping>& m, unsigned attempt) {
   });
 }
 
-// From vm_mmap() on, with what MAP_FIXED replaces gone: the file's own checks, then its object.
-void back(const std::shared_ptr<Mapping>& m) {
-  if (!m->flags.anonymous) {
-    if (const Error error = check_file(*m); error != Error::none) {
-      m->call.finish(error);
-      return;
-    }
-  }
+// From vm_mmap() on, with what MAP_FIXED replaces gone: the checks that are left, then the object.
+void back(const std::shared_ptr<MmapRequest>& m) {
+  if (m->end_call(m->rules.checks_after_unmapping)) return;
+  m->settle_source();
   ObjectCache& objects = m->space.machine().objects();
-  if (m->flags.anonymous) {
+  if (m->flags.anonymous || m->flags.guard) {
     m->page = PageIndex(0);
     if (m->flags.shared) {
       auto made = objects.make_anonymous(m->bytes);
@@ -283,99 +336,62 @@ void back(const std::shared_ptr<Mapping>& m) {
                });
 }
 
+// The host maps it by itself. Where it may replace what is the server's, the map has to know.
+void pass_to_host(const std::shared_ptr<MmapRequest>& m) {
+  Answer answer;
+  answer.value_from_host = true;
+  const VirtualRange range(m->address, m->address + m->bytes);
+  if (m->flags.fixed && !m->flags.no_replace) {
+    const auto guard = m->space.lock();
+    m->space.refresh_host(range);
+    m->space.remove(range, m->call.plan);
+    auto entry = make_entry(*m, range, Source::host);
+    if (m->call.file) entry->path = m->call.file->attributes.path;
+    m->space.map().insert(std::move(entry));
+    answer.undo = range;
+  }
+  m->call.plan.add(Step::Kind::host_call, range).argument = host_map_flags(m->flags);
+  m->call.finish(answer);
+}
+
 }  // namespace
 
 void mmap(VmSpace& space, Call& call) {
-  const Personality& rules = space.machine().personality();
-  auto m = std::make_shared<Mapping>(space, call);
-  m->flags = call.abi->map_flags(call.argument(3));
-  m->protection = Abi::protection(call.argument(2));
-  m->address = VirtualAddress(call.argument(0));
-  const std::uint64_t length = call.argument(1);
-  const int descriptor = static_cast<int>(call.argument(4));
-  std::uint64_t position = call.argument(5);
-
-  if (static_cast<std::int64_t>(length) < 0) return call.finish(Error::invalid);
-  if (m->flags.anonymous && descriptor != -1 && rules.mmap_anonymous_needs_no_descriptor) {
-    return call.finish(Error::invalid);
-  }
-  if (m->flags.stack) {
-    if (descriptor != -1 || !m->protection.readable() || !m->protection.writable()) {
-      return call.finish(Error::invalid);
-    }
-    m->flags.anonymous = true;
-    position = 0;
-  }
-
-  m->page_offset = VirtualAddress(position).page_offset();
-  if (m->page_offset != 0 && !rules.mmap_offset_may_be_unaligned) {
-    return call.finish(Error::invalid);
-  }
-  m->page = PageIndex(position >> hal::kPageShift);
-  m->bytes = hal::bytes_from_pages(hal::pages_for_bytes(length + m->page_offset));
-  if (static_cast<std::int64_t>(position) < 0 ||
-      position > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) - m->bytes) {
-    // Neither system has pages there; the host calls it EOVERFLOW, the seed's pager fails.
-    if (!m->flags.anonymous) return call.finish(Error::invalid);
-    m->page = PageIndex(0);
-  }
-
-  if (m->flags.fixed) {
-    m->address = m->address - m->page_offset;
-    if (!m->address.is_page_aligned()) return call.finish(Error::invalid);
-    const auto range = VirtualRange::of_length(m->address, m->bytes);
-    if (!range || !space.may_map(*range)) return call.finish(Error::invalid);
-  }
-
-  if (m->flags.host_only) {
-    call.plan.add(Step::Kind::host_call, VirtualRange(m->address, m->address + length));
-    Answer answer;
-    answer.value_from_host = true;
-    return call.finish(answer);
-  }
-
-  if (!m->flags.anonymous) {
-    if (const Error error = check_descriptor(*m); error != Error::none) return call.finish(error);
-  }
-  if (too_many_entries(space)) return call.finish(Error::no_memory);
-
-  if (length == 0 && m->page_offset == 0) {
-    if (!rules.mmap_of_nothing_succeeds) return call.finish(Error::invalid);
-    return call.finish(Error::none, m->address.value());
-  }
-  if (over_address_space_limit(space, m->bytes, call.request.limits[0])) {
-    return call.finish(Error::no_memory);
-  }
-
-  if (!m->flags.fixed || m->flags.no_replace) return back(m);
+  auto m = std::make_shared<MmapRequest>(space, call);
+  if (m->end_call(m->rules.checks)) return;
+  const auto go_on = [m] {
+    if (!m->flags.host_only) return back(m);
+    if (!m->end_call(m->rules.checks_after_unmapping)) pass_to_host(m);
+  };
+  if (!m->flags.fixed || m->flags.no_replace) return go_on();
   // MAP_FIXED takes away what was there, whether the rest succeeds or not.
   const VirtualRange range(m->address, m->address + m->bytes);
-  settle_stores(space, call, range, true, [m, range] {
+  settle_stores(space, call, range, true, [m, range, go_on] {
     {
       const auto guard = m->space.lock();
       m->space.refresh_host(range);
-      m->space.remove(range, m->call.plan);
+      if (!m->flags.host_only) m->space.remove(range, m->call.plan);
     }
-    back(m);
+    go_on();
   });
 }
 
+void ommap(VmSpace& space, Call& call) {
+  call.abi = &bsd43_abi();
+  mmap(space, call);
+}
+
 void munmap(VmSpace& space, Call& call) {
-  const std::uint64_t length = call.argument(1);
-  if (length == 0) return call.finish(Error::invalid);
-  const auto range = VirtualRange::covering(VirtualAddress(call.argument(0)), length);
-  if (!range || !space.may_map(*range)) return call.finish(Error::invalid);
-  bool refused = false;
-  {
-    const auto guard = space.lock();
-    space.refresh_host(*range);
-    refused =
-        space.machine().personality().munmap_refuses_holes && !space.map().covers(*range);
-  }
-  if (refused) return call.finish(Error::invalid);
-  settle_stores(space, call, *range, true, [&space, &call, range = *range] {
+  RangeChecks checks(space, call);
+  if (checks.end_call(call.rules->munmap)) return;
+  const VirtualRange range = *checks.range();
+  // The server's own page is not there for programs.
+  if (!space.may_map(range)) return call.finish(Error::invalid);
+  settle_stores(space, call, range, true, [&space, &call, range] {
     {
       const auto guard = space.lock();
+      space.refresh_host(range);
+      trace_unmapped(space, call, range);
       space.remove(range, call.plan);
     }
     call.finish(Error::none);

@@ -1,6 +1,14 @@
-// mremap: the host's call; FreeBSD has none. Its rules are those of Linux's mremap(2).
+// mremap: the host's call; FreeBSD has none. Its rules are those of Linux's mremap(2), whatever the
+// personality.
+//
+// The program moves its pages first and the map follows, so that a host that cannot move them leaves
+// everything as it was.
+#include <algorithm>
 #include <memory>
+#include <utility>
+#include <vector>
 
+#include "vmserver/vm/calls/inheritance.h"
 #include "vmserver/vm/calls/table.h"
 #include "vmserver/vm/vm_object.h"
 
@@ -8,191 +16,339 @@ namespace vm::calls {
 namespace {
 
 using hal::Protection;
+using hal::Sharing;
 using hal::Step;
 using hal::VirtualAddress;
 using hal::VirtualRange;
 
 constexpr std::uint64_t kMayMove = 1;
 constexpr std::uint64_t kFixed = 2;
+constexpr std::uint64_t kDontUnmap = 4;
 
-// Adds the steps that make the new end of a grown mapping exist.
-void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page, hal::Plan& plan) {
-  if (entry.object) {
-    Step& step = plan.add(Step::Kind::map_backing, range);
-    step.backing = entry.object->backing();
-    step.sharing = entry.sharing;
-    step.page = page;
+/// One mremap of what the server manages, from its checks to its end.
+class Remap : public std::enable_shared_from_this<Remap> {
+ public:
+  Remap(VmSpace& space, Call& call, VirtualRange from, std::uint64_t bytes)
+      : space_(space), call_(call), from_(from), bytes_(bytes), flags_(call.argument(3)) {
+    if ((flags_ & kFixed) != 0) fixed_ = VirtualRange::of_length(VirtualAddress(call.argument(4)), bytes);
   }
-  if (entry.inherit == hal::Inherit::none || entry.inherit == hal::Inherit::zero) {
-    plan.add(Step::Kind::inherit, range).inheritance = entry.inherit;
-  }
-  if (entry.no_core) plan.add(Step::Kind::dump, range).enable = false;
-  if (entry.protection != Protection::none()) plan.protect(range, entry.protection);
-}
 
-// Follows the file: a program that grew it and now maps more of it finds the new pages.
-void follow_size(const MapEntry& entry) {
-  if (entry.object && entry.object->kind() == VmObject::Kind::file) entry.object->follow_file();
-}
-
-void grow_or_move(VmSpace& space, Call& call, VirtualRange from, std::uint64_t bytes,
-                  std::optional<VirtualRange> fixed) {
-  Answer answer;
-  {
-    const auto guard = space.lock();
-    VmMap& map = space.map();
-    MapEntry* entry = map.find(from.start());
-    // Where stores were settled first, the program cannot reach the range now. If it stays, it has
-    // to be as it was.
-    const auto stay = [&] {
-      if (entry->tracked()) call.plan.protect(from, entry->protection);
+  void start() {
+    Error error = Error::none;
+    bool tracked = false;
+    {
+      const auto guard = space_.lock();
+      error = prepare(tracked);
+    }
+    if (error != Error::none) return call_.finish(error);
+    if (host_) return pass_to_host();
+    if (from_.empty()) return duplicate();
+    if (shrinks_in_place()) return shrink();
+    // Moving loses which pages were written, so that is collected first; so it is of what a fixed
+    // target replaces.
+    const auto act = [self = shared_from_this()] { self->grow_or_move(); };
+    const auto collect_source = [self = shared_from_this(), tracked, act] {
+      if (!tracked) return act();
+      settle_stores(self->space_, self->call_, self->from_, false, act);
     };
-    if (entry == nullptr) {
-      answer.error = Error::fault;
-    } else if (!fixed && map.arena().contains(from) && bytes > from.bytes() &&
-               map.arena().contains(VirtualRange(from.start(), from.start() + bytes)) &&
-               map.is_free(VirtualRange(from.end(), from.start() + bytes))) {
-      const VirtualRange more(from.end(), from.start() + bytes);
-      const hal::PageIndex page = entry->page_at(more.start());
-      auto grown = entry->alike(more, page);
-      stay();
-      plan_growth(*entry, more, page, call.plan);
-      map.insert(std::move(grown));
-      map.simplify(more);
-      answer.value = from.start().value();
-      answer.undo = more;
-    } else if ((call.argument(3) & kMayMove) == 0) {
-      answer.error = Error::no_memory;
-      stay();
-      map.simplify(from);
-    } else {
-      std::optional<VirtualRange> target = fixed ? fixed : map.find_space(bytes, VirtualAddress(0));
-      if (!target || !map.arena().contains(*target)) {
-        answer.error = Error::no_memory;
-        stay();
-        map.simplify(from);
-      } else {
-        if (fixed) space.remove(*target, call.plan);
-        const VirtualRange kept(target->start(),
-                                target->start() + std::min(from.bytes(), bytes));
-        Step& move = call.plan.add(Step::Kind::move, VirtualRange(from.start(), from.start() +
-                                                                                    kept.bytes()));
-        move.target = target->start();
-        move.sharing = entry->sharing;
-        call.plan.protect(kept, entry->protection);
-        auto moved = entry->alike(*target, entry->page_at(from.start()));
-        if (target->end() > kept.end()) {
-          plan_growth(*entry, VirtualRange(kept.end(), target->end()),
-                      moved->page_at(kept.end()), call.plan);
-        }
-        space.remove(from, call.plan);
-        map.insert(std::move(moved));
-        map.simplify(*target);
-        answer.value = target->start().value();
+    if (!fixed_) return collect_source();
+    settle_stores(space_, call_, *fixed_, true, collect_source);
+  }
+
+ private:
+  bool grows() const { return bytes_ > from_.bytes(); }
+  bool shrinks_in_place() const {
+    return !fixed_ && (flags_ & kDontUnmap) == 0 && bytes_ <= from_.bytes();
+  }
+
+  // The checks that need the map. Needs the space's lock.
+  Error prepare(bool& tracked) {
+    VmMap& map = space_.map();
+    const VirtualRange looked_at =
+        from_.empty() ? VirtualRange(from_.start(), from_.start() + hal::kPageSize) : from_;
+    space_.refresh_host(looked_at);
+    MapEntry* entry = map.find(from_.start());
+    if (entry == nullptr || !entry->present() || entry->source == Source::guard) {
+      return Error::fault;
+    }
+    if (entry->source == Source::host) return prepare_host(*entry);
+    if (entry->source == Source::device) return Error::invalid;
+    // Several mappings at once are moved, but not resized.
+    if (!entry->range.contains(from_)) {
+      if (!fixed_ || bytes_ != from_.bytes() || !map.covers(from_)) return Error::fault;
+      bool managed = true;
+      map.for_each_in(from_, [&](MapEntry& part) {
+        managed = managed && part.managed() && part.source != Source::device;
+      });
+      if (!managed) return Error::fault;
+    }
+    if (from_.empty() && !entry->shared()) return Error::invalid;
+    map.clip(from_);
+    map.for_each_in(from_, [&](MapEntry& part) {
+      tracked = tracked || part.tracked();
+      // A program that grew its file and now maps more of it finds the new pages.
+      if (part.object && part.object->kind() == VmObject::Kind::file) part.object->follow_file();
+    });
+    return Error::none;
+  }
+
+  // The host would put its mapping where only the server's may be.
+  Error prepare_host(const MapEntry& entry) {
+    host_ = true;
+    if (!entry.range.contains(from_)) return Error::fault;
+    if (!fixed_) return Error::none;
+    bool taken = fixed_->overlaps(space_.map().arena());
+    space_.map().for_each_in(*fixed_, [&](MapEntry& there) {
+      taken = taken || there.source != Source::host;
+    });
+    return taken ? Error::no_memory : Error::none;
+  }
+
+  void pass_to_host() {
+    call_.plan.add(Step::Kind::host_call, from_);
+    Answer answer;
+    answer.value_from_host = true;
+    call_.finish(answer);
+  }
+
+  void shrink() {
+    const VirtualRange tail(from_.start() + bytes_, from_.end());
+    settle_stores(space_, call_, tail, true, [self = shared_from_this(), tail] {
+      {
+        const auto guard = self->space_.lock();
+        self->space_.remove(tail, self->call_.plan);
+        self->space_.map().simplify(self->from_);
       }
+      self->call_.finish(Error::none, self->from_.start().value());
+    });
+  }
+
+  // The plan of what makes the new end of a grown mapping exist.
+  void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page) {
+    hal::Plan& plan = call_.plan;
+    if (entry.object) {
+      Step& step = plan.add(Step::Kind::map_backing, range);
+      step.backing = entry.object->backing();
+      step.sharing = entry.sharing;
+      step.page = page;
+    }
+    const hal::Inherit inherit = hosts_inheritance(entry);
+    if (inherit == hal::Inherit::none || inherit == hal::Inherit::zero) {
+      plan.add(Step::Kind::inherit, range).inheritance = inherit;
+    }
+    if (entry.no_core) plan.add(Step::Kind::dump, range).enable = false;
+    if (entry.protection != Protection::none()) plan.protect(range, entry.protection);
+  }
+
+  void grow_or_move() {
+    Error error = Error::none;
+    bool moves = false;
+    {
+      const auto guard = space_.lock();
+      error = plan_it(moves);
+      if (error != Error::none) stay();
+    }
+    if (error != Error::none) return call_.finish(error);
+    if (!moves) return call_.finish(grown_);
+    call_.run_plan([self = shared_from_this()](Error failed) { self->moved(failed); });
+  }
+
+  // Needs the space's lock.
+  Error plan_it(bool& moves) {
+    VmMap& map = space_.map();
+    MapEntry* entry = map.find(from_.start());
+    if (entry == nullptr) return Error::fault;  // the program is gone
+    if (!fixed_ && grows() && grow_in_place(*entry)) return Error::none;
+    if ((flags_ & kMayMove) == 0) return Error::no_memory;
+    if (!find_target()) return Error::no_memory;
+    moves = true;
+    plan_move(*entry);
+    return Error::none;
+  }
+
+  bool grow_in_place(const MapEntry& entry) {
+    VmMap& map = space_.map();
+    const VirtualRange more(from_.end(), from_.start() + bytes_);
+    const VirtualRange whole(from_.start(), more.end());
+    if (!map.arena().contains(whole) || !map.is_free(more)) return false;
+    const hal::PageIndex page = entry.page_at(more.start());
+    auto grown = entry.alike(more, page);
+    stay();
+    plan_growth(entry, more, page);
+    map.insert(std::move(grown));
+    map.simplify(more);
+    grown_.value = from_.start().value();
+    grown_.undo = more;
+    return true;
+  }
+
+  // Where stores were settled first, the program cannot reach the range now. If it stays, it has to
+  // be as it was. Needs the space's lock.
+  void stay() {
+    space_.map().for_each_in(from_, [&](MapEntry& entry) {
+      if (entry.tracked()) call_.plan.protect(entry.range.intersect(from_), entry.protection);
+    });
+    space_.map().simplify(from_);
+  }
+
+  // Needs the space's lock.
+  bool find_target() {
+    if (fixed_) {
+      target_ = *fixed_;
+      return true;
+    }
+    const auto found = space_.map().find_space(bytes_, VirtualAddress(0));
+    if (!found) return false;
+    target_ = *found;
+    // Elsewhere the host may have put something there since we looked.
+    if (!space_.map().arena().contains(target_)) call_.plan.add(Step::Kind::claim, target_);
+    return true;
+  }
+
+  VirtualRange target_of(VirtualRange part) const {
+    const VirtualAddress start = target_.start() + (part.start() - from_.start());
+    return {start, start + std::min(part.bytes(), target_.end() - start)};
+  }
+
+  void plan_move(const MapEntry& first) {
+    hal::Plan& plan = call_.plan;
+    space_.map().for_each_in(from_, [&](MapEntry& entry) {
+      const VirtualRange to = target_of(entry.range);
+      const VirtualRange part(entry.range.start(), entry.range.start() + to.bytes());
+      const bool stays = (flags_ & kDontUnmap) != 0;
+      Step& step = plan.add(stays ? Step::Kind::take_away : Step::Kind::move, part);
+      step.target = to.start();
+      step.sharing = entry.sharing;
+      if (stays) {
+        plan.add(Step::Kind::manage, to);
+        if (entry.tracked()) {
+          plan.add(Step::Kind::track, to);
+          plan.protect(part, entry.protection);
+        }
+      }
+      plan.protect(to, entry.protection);
+    });
+    const VirtualRange kept = target_of(from_);
+    if (target_.end() > kept.end()) {
+      if (fixed_) plan.add(Step::Kind::replace, VirtualRange(kept.end(), target_.end()));
+      plan_growth(first, VirtualRange(kept.end(), target_.end()),
+                  first.page_at(from_.start()) + kept.pages());
     }
   }
-  call.finish(answer);
+
+  void moved(Error failed) {
+    Answer answer;
+    answer.error = failed;
+    {
+      const auto guard = space_.lock();
+      if (failed == Error::none) {
+        follow();
+        answer.value = target_.start().value();
+      } else {
+        restore();
+      }
+    }
+    call_.finish(answer);
+  }
+
+  // The map after the move. Needs the space's lock.
+  void follow() {
+    VmMap& map = space_.map();
+    space_.set_wired(target_, false);
+    map.erase(target_);
+    std::vector<std::unique_ptr<MapEntry>> moved;
+    map.for_each_in(from_, [&](MapEntry& entry) {
+      auto copy = entry.alike(target_of(entry.range), entry.page_at(entry.range.start()));
+      if (entry.range.end() == from_.end()) {
+        copy->range = VirtualRange(copy->range.start(), target_.end());
+      }
+      copy->stack = false;
+      moved.push_back(std::move(copy));
+    });
+    if ((flags_ & kDontUnmap) == 0) {
+      // What the host left behind is a hole; in the arena it is the server's again. With a stack
+      // goes what it could have grown into.
+      space_.remove(from_, call_.plan);
+    }
+    for (auto& entry : moved) map.insert(std::move(entry));
+    map.simplify(target_);
+  }
+
+  // Nothing moved. What the way there took is given back; a fixed target is lost, as the host takes
+  // it first. Needs the space's lock.
+  void restore() {
+    space_.map().for_each_in(from_, [&](MapEntry& entry) {
+      call_.plan.add(Step::Kind::manage, entry.range).may_fail = true;
+      if (entry.tracked()) call_.plan.add(Step::Kind::track, entry.range).may_fail = true;
+      Step& step = call_.plan.add(Step::Kind::protect, entry.range);
+      step.protection = entry.protection;
+      step.may_fail = true;
+    });
+    if (fixed_ || !space_.map().arena().contains(target_)) space_.remove(target_, call_.plan);
+    space_.map().simplify(from_);
+  }
+
+  // An old length of 0: shared pages once more, somewhere else.
+  void duplicate() {
+    Answer answer;
+    {
+      const auto guard = space_.lock();
+      VmMap& map = space_.map();
+      const MapEntry* entry = map.find(from_.start());
+      if ((flags_ & kMayMove) == 0 || !find_target()) {
+        answer.error = Error::no_memory;
+      } else if (entry != nullptr) {
+        if (fixed_) space_.remove(target_, call_.plan);
+        auto copy = entry->alike(target_, entry->page_at(from_.start()));
+        copy->stack = false;
+        plan_growth(*entry, target_, copy->page);
+        map.insert(std::move(copy));
+        answer.value = target_.start().value();
+        answer.undo = target_;
+      }
+    }
+    call_.finish(answer);
+  }
+
+  VmSpace& space_;
+  Call& call_;
+  const VirtualRange from_;
+  const std::uint64_t bytes_;
+  const std::uint64_t flags_;
+  std::optional<VirtualRange> fixed_;
+  VirtualRange target_;
+  Answer grown_;
+  bool host_ = false;
+};
+
+// mremap(2), as far as it can be told from the arguments alone.
+bool arguments_wrong(const VmSpace& space, const Call& call, std::uint64_t old_bytes,
+                     std::uint64_t new_bytes) {
+  const VirtualAddress address(call.argument(0));
+  const std::uint64_t flags = call.argument(3);
+  if ((flags & ~(kMayMove | kFixed | kDontUnmap)) != 0 || !address.is_page_aligned() ||
+      new_bytes == 0 || new_bytes > space.layout().bounds.bytes()) {
+    return true;
+  }
+  const auto from = VirtualRange::of_length(address, old_bytes);
+  if (!from || !space.may_map(*from)) return true;
+  if ((flags & (kFixed | kDontUnmap)) == 0) return false;
+  const VirtualAddress target(call.argument(4));
+  const auto to = VirtualRange::of_length(target, new_bytes);
+  if (!to || !target.is_page_aligned() || (flags & kMayMove) == 0) return true;
+  if ((flags & kDontUnmap) != 0 && old_bytes != new_bytes) return true;
+  return (flags & kFixed) != 0 && (!space.may_map(*to) || to->overlaps(*from));
 }
 
 }  // namespace
 
 void mremap(VmSpace& space, Call& call) {
-  const VirtualAddress address(call.argument(0));
-  const std::uint64_t flags = call.argument(3);
   const std::uint64_t old_bytes = hal::bytes_from_pages(hal::pages_for_bytes(call.argument(1)));
   const std::uint64_t new_bytes = hal::bytes_from_pages(hal::pages_for_bytes(call.argument(2)));
-  const auto from = VirtualRange::of_length(address, old_bytes);
-  if (!address.is_page_aligned() || !from || new_bytes == 0 || !space.may_map(*from)) {
-    return call.finish(Error::invalid);
-  }
-  // MREMAP_DONTUNMAP and the duplication by an old length of 0 are not offered for managed ranges.
-  if ((flags & ~(kMayMove | kFixed)) != 0 || old_bytes == 0 ||
-      ((flags & kFixed) != 0 && (flags & kMayMove) == 0)) {
-    return call.finish(Error::invalid);
-  }
-  std::optional<VirtualRange> fixed;
-  if ((flags & kFixed) != 0) {
-    fixed = VirtualRange::of_length(VirtualAddress(call.argument(4)), new_bytes);
-    if (!fixed || !fixed->start().is_page_aligned() || !space.may_map(*fixed) ||
-        fixed->overlaps(*from)) {
-      return call.finish(Error::invalid);
-    }
-  }
-  if (new_bytes > space.layout().bounds.bytes()) return call.finish(Error::no_memory);
-
-  Error error = Error::none;
-  bool host = false;
-  bool tracked = false;
-  {
-    const auto guard = space.lock();
-    space.refresh_host(*from);
-    MapEntry* entry = space.map().find(address);
-    if (entry == nullptr || !entry->range.contains(*from)) {
-      error = Error::fault;  // a hole, or more than one mapping
-    } else if (entry->source == Source::host) {
-      host = true;
-      // The host would put its mapping where only the server's may be.
-      if (fixed) {
-        if (fixed->overlaps(space.map().arena())) error = Error::no_memory;
-        space.map().for_each_in(*fixed, [&](MapEntry& there) {
-          if (there.source != Source::host) error = Error::no_memory;
-        });
-      }
-    } else if (entry->source == Source::device) {
-      error = Error::invalid;
-    } else if (fixed && !space.map().arena().contains(*fixed)) {
-      error = Error::no_memory;  // before anything at the target or the source is touched
-    } else {
-      space.map().clip(*from);
-      entry = space.map().find(address);
-      tracked = entry->tracked();
-      follow_size(*entry);
-    }
-  }
-  if (error != Error::none) return call.finish(error);
-  if (host) {
-    call.plan.add(Step::Kind::host_call, *from);
-    Answer answer;
-    answer.value_from_host = true;
-    return call.finish(answer);
-  }
-
-  if (!fixed && new_bytes <= old_bytes) {
-    const VirtualRange tail(address + new_bytes, from->end());
-    if (tail.empty()) {
-      {
-        const auto guard = space.lock();
-        space.map().simplify(*from);
-      }
-      return call.finish(Error::none, address.value());
-    }
-    return settle_stores(space, call, tail, true, [&space, &call, tail, address] {
-      {
-        const auto guard = space.lock();
-        space.remove(tail, call.plan);
-      }
-      call.finish(Error::none, address.value());
-    });
-  }
-
-  // Moving loses which pages were written, so that is collected first; so it is of what a fixed
-  // target replaces.
-  const auto move = [&space, &call, from = *from, new_bytes, fixed] {
-    grow_or_move(space, call, from, new_bytes, fixed);
-  };
-  const auto collect_source = [&space, &call, from = *from, tracked, move] {
-    if (tracked) {
-      settle_stores(space, call, from, false, move);
-    } else {
-      move();
-    }
-  };
-  if (fixed) {
-    settle_stores(space, call, *fixed, true, collect_source);
-  } else {
-    collect_source();
-  }
+  if (arguments_wrong(space, call, old_bytes, new_bytes)) return call.finish(Error::invalid);
+  const VirtualAddress address(call.argument(0));
+  std::make_shared<Remap>(space, call, VirtualRange(address, address + old_bytes), new_bytes)
+      ->start();
 }
 
 }  // namespace vm::calls

@@ -1,5 +1,6 @@
 #include "vmserver/vm/calls/table.h"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <iterator>
@@ -40,6 +41,7 @@ constexpr TableEntry kTable[] = {
     {"sstk", sstk},
     {"getpagesize", getpagesize},
     {"minherit", minherit},
+    {"fork", fork},
     {"exit", exit},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
@@ -102,11 +104,24 @@ void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool wri
   });
 }
 
-bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range) {
+void walk(VmMap& map, hal::VirtualRange range,
+          const std::function<bool(hal::VirtualRange hole, MapEntry* entry)>& visit) {
+  hal::VirtualAddress reached = range.start();
+  bool go_on = true;
+  map.for_each_in(range, [&](MapEntry& entry) {
+    if (!go_on || !entry.present()) return;
+    go_on = visit(hal::VirtualRange(reached, std::max(reached, entry.range.start())), &entry);
+    reached = entry.range.end();
+  });
+  if (go_on && reached < range.end()) visit(hal::VirtualRange(reached, range.end()), nullptr);
+}
+
+bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range,
+                     std::uint64_t argument) {
   bool other = false;
   space.map().for_each_in(range, [&](MapEntry& entry) {
     if (entry.source == Source::host) {
-      call.plan.add(hal::Step::Kind::host_call, entry.range.intersect(range));
+      call.plan.add(hal::Step::Kind::host_call, entry.range.intersect(range)).argument = argument;
     } else {
       other = true;
     }

@@ -18,24 +18,29 @@ const char* name(unsigned number);
 
 // mapping.cc
 void mmap(VmSpace& space, Call& call);
+void ommap(VmSpace& space, Call& call);
 void munmap(VmSpace& space, Call& call);
 // remapping.cc
 void mremap(VmSpace& space, Call& call);
-// attributes.cc
+// protection.cc
 void mprotect(VmSpace& space, Call& call);
+// inheritance.cc
 void minherit(VmSpace& space, Call& call);
+// advice.cc
 void madvise(VmSpace& space, Call& call);
 void posix_madvise(VmSpace& space, Call& call);
 // content.cc
 void msync(VmSpace& space, Call& call);
 void mincore(VmSpace& space, Call& call);
 void exit(VmSpace& space, Call& call);
+// inheritance.cc
+void fork(VmSpace& space, Call& call);
 // wiring.cc
 void mlock(VmSpace& space, Call& call);
 void munlock(VmSpace& space, Call& call);
 void mlockall(VmSpace& space, Call& call);
 void munlockall(VmSpace& space, Call& call);
-// misc.cc
+// heap.cc
 void brk(VmSpace& space, Call& call);
 void sbrk(VmSpace& space, Call& call);
 void sstk(VmSpace& space, Call& call);
@@ -51,7 +56,13 @@ void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool wri
                    std::function<void()> next);
 
 /// Fills in host_call steps for the host-owned parts of the range. Needs the space's lock.
-/// Returns whether there was anything else.
-bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range);
+/// `argument` is the call's third in the host's numbers. Returns whether there was anything else.
+bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range, std::uint64_t argument);
+
+/// Calls `visit` with the parts of the range, by address: first with what is missing before the entry
+/// (empty when nothing is), then the entry. What is missing at the end comes without an entry. What a
+/// stack has not grown into is missing, too. Ends when `visit` returns false. Needs the space's lock.
+void walk(VmMap& map, hal::VirtualRange range,
+          const std::function<bool(hal::VirtualRange hole, MapEntry* entry)>& visit);
 
 }  // namespace vm::calls
