@@ -141,6 +141,7 @@ class Keeper {
     };
     add("--memory", task_.options.memory);
     add("--personality", task_.options.personality);
+    add("--policy", task_.options.policy);
     add("--log-level", task_.options.log_level);
     return command;
   }

@@ -29,6 +29,7 @@ namespace tools {
 struct ServerOptions {
   std::string memory;
   std::string personality;
+  std::string policy;  ///< absolute path
   std::string log_level;
 };
 

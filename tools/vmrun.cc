@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -111,6 +112,8 @@ class VmrunMain {
                           "enforced by paging out in this version. Default: no limit.")
         .addOptionWithArg({"personality"}, KJ_BIND_METHOD(*this, set_personality), "NAME",
                           "Whose rules the calls follow. Default: freebsd-7.")
+        .addOptionWithArg({"policy"}, KJ_BIND_METHOD(*this, set_policy), "FILE",
+                          "Deny mappings by the rules in FILE.")
         .addOptionWithArg(
             {"log-level"}, KJ_BIND_METHOD(*this, set_log_level), "LEVEL",
             "What the private server and its pagers say on stderr: trace, debug, info, warn, "
@@ -138,6 +141,11 @@ class VmrunMain {
   Validity set_personality(kj::StringPtr text) {
     return set("personality", options_.server.personality, text);
   }
+  Validity set_policy(kj::StringPtr text) {
+    // The server runs in another directory.
+    if (text.size() != 0) options_.server.policy = std::filesystem::absolute(text.cStr());
+    return text.size() != 0 ? Validity(true) : kj::str("empty path");
+  }
   Validity set_log_level(kj::StringPtr text) {
     return set("log level", options_.server.log_level, text);
   }
@@ -157,9 +165,10 @@ class VmrunMain {
   Validity start() {
     const ServerOptions& server = options_.server;
     if (!options_.socket.empty() &&
-        !(server.memory.empty() && server.personality.empty() && server.log_level.empty()))
+        !(server.memory.empty() && server.personality.empty() && server.policy.empty() &&
+          server.log_level.empty()))
       return kj::str(
-          "--memory, --personality and --log-level are for a private server, not for "
+          "--memory, --personality, --policy and --log-level are for a private server, not for "
           "the one at --socket");
     try {
       run(options_);
