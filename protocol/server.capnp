@@ -41,6 +41,33 @@ interface Control {
   drain @4 () -> (spaces :UInt32);
   # The server ends by itself once its last address space has gone. Returns how many there are
   # now.
+
+  traceExec @5 (sink :ExecSink) -> (trace :ExecTrace);
+  # Tells `sink` of executable mappings that come and go from now on, for as long as `trace` is held
+  # and `sink` answers without an error.
+}
+
+interface ExecSink {
+  # What a tool listens with. A slow one loses events; it never holds up a program.
+
+  event @0 (event :ExecEvent) -> ();
+}
+
+interface ExecTrace {}
+# Holding it keeps a tool listening.
+
+struct ExecEvent {
+  kind @0 :Kind;
+  pid @1 :Int32;      # 0 when it is not known
+  address @2 :UInt64; # of the first page
+  bytes @3 :UInt64;   # whole pages
+  path @4 :Text;      # of the file; of `unmapped`, of the first executable mapping in the range
+  lost @5 :UInt64;    # events that the sink was too slow for, right before this one
+
+  enum Kind {
+    mapped @0;        # an mmap of a file or device with the right to execute
+    unmapped @1;      # a munmap of a range with something executable in it
+  }
 }
 
 struct Space {

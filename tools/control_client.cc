@@ -1,11 +1,14 @@
 #include "tools/control_client.h"
 
+#include <kj/async-unix.h>
 #include <kj/io.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
+#include <exception>
 
 #include "protocol/descriptor.h"
 #include "protocol/paths.h"
@@ -36,6 +39,30 @@ std::string one_line(const kj::Exception& exception) {
     if (c == '\n') c = ' ';
   return text;
 }
+
+/// Gives a tool's function what a server tells, and what the function throws to who waits.
+class FunctionSink final : public protocol::ExecSink::Server {
+ public:
+  FunctionSink(const std::function<void(protocol::ExecEvent::Reader)>& each,
+               kj::PromiseFulfiller<void>& failed, std::exception_ptr& thrown)
+      : each_(each), failed_(failed), thrown_(thrown) {}
+
+  kj::Promise<void> event(EventContext context) override {
+    if (thrown_) return kj::READY_NOW;
+    try {
+      each_(context.getParams().getEvent());
+    } catch (const std::exception&) {
+      thrown_ = std::current_exception();
+      failed_.fulfill();
+    }
+    return kj::READY_NOW;
+  }
+
+ private:
+  const std::function<void(protocol::ExecEvent::Reader)>& each_;
+  kj::PromiseFulfiller<void>& failed_;
+  std::exception_ptr& thrown_;
+};
 
 }  // namespace
 
@@ -109,5 +136,32 @@ FramebufferView ControlClient::framebuffer(const std::string& name) {
 }
 
 std::uint32_t ControlClient::drain() { return ask("drain", control_.drainRequest()).getSpaces(); }
+
+void ControlClient::capture_end() {
+  kj::UnixEventPort::captureSignal(SIGINT);
+  kj::UnixEventPort::captureSignal(SIGTERM);
+}
+
+void ControlClient::trace_exec(const std::function<void(protocol::ExecEvent::Reader)>& each,
+                               const std::function<void()>& listening) {
+  std::exception_ptr thrown;
+  auto failed = kj::newPromiseAndFulfiller<void>();
+  auto request = control_.traceExecRequest();
+  request.setSink(kj::heap<FunctionSink>(each, *failed.fulfiller, thrown));
+  const std::string what = "trace of executable mappings";
+  auto ended = io_.unixEventPort.onSignal(SIGINT)
+                   .exclusiveJoin(io_.unixEventPort.onSignal(SIGTERM))
+                   .ignoreResult();
+  auto gone = connection_->onDisconnect().then([]() -> kj::Promise<void> {
+    return KJ_EXCEPTION(DISCONNECTED, "the server hung up");
+  });
+  guarded(what, [&] {
+    auto answer = request.send().wait(io_.waitScope);
+    const protocol::ExecTrace::Client trace = answer.getTrace();
+    listening();
+    ended.exclusiveJoin(kj::mv(failed.promise)).exclusiveJoin(kj::mv(gone)).wait(io_.waitScope);
+  });
+  if (thrown) std::rethrow_exception(thrown);
+}
 
 }  // namespace tools

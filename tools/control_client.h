@@ -11,6 +11,7 @@
 #include <kj/async-io.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "protocol/server.capnp.h"
@@ -48,6 +49,13 @@ class ControlClient {
   FramebufferView framebuffer(const std::string& name);
   /// Tells the server to end after its last address space; returns how many there are.
   std::uint32_t drain();
+  /// Calls `each` for every event until this process gets SIGINT or SIGTERM, and `listening` as soon
+  /// as none is missed any more. What they throw ends it. capture_end() has to come before the
+  /// client is made.
+  void trace_exec(const std::function<void(protocol::ExecEvent::Reader)>& each,
+                  const std::function<void()>& listening);
+  /// SIGINT and SIGTERM belong to trace_exec() from here on.
+  static void capture_end();
 
  private:
   template <typename Request>

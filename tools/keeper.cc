@@ -142,6 +142,7 @@ class Keeper {
     add("--memory", task_.options.memory);
     add("--personality", task_.options.personality);
     add("--max-proc-mmap", task_.options.max_proc_mmap);
+    add("--policy", task_.options.policy);
     add("--log-level", task_.options.log_level);
     return command;
   }

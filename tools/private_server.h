@@ -30,6 +30,7 @@ struct ServerOptions {
   std::string memory;
   std::string personality;
   std::string max_proc_mmap;
+  std::string policy;  ///< absolute path
   std::string log_level;
 };
 

@@ -9,12 +9,14 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "cli/main_context.h"
 #include "protocol/paths.h"
 #include "tools/control_client.h"
 #include "tools/doctor.h"
+#include "tools/exec_lines.h"
 #include "tools/failure.h"
 #include "tools/map_table.h"
 #include "tools/png_writer.h"
@@ -82,6 +84,7 @@ class VmctlMain {
     builder.addSubCommand("ps", KJ_BIND_METHOD(*this, ps), "list the programs that are served")
         .addSubCommand("map", KJ_BIND_METHOD(*this, map), "show the address space of one program")
         .addSubCommand("stat", KJ_BIND_METHOD(*this, stat), "show what the server has done")
+        .addSubCommand("trace", KJ_BIND_METHOD(*this, trace), "tell what happens, as it happens")
         .addSubCommand("framebuffer", KJ_BIND_METHOD(*this, framebuffer),
                        "save a framebuffer as a picture")
         .addSubCommand("doctor", KJ_BIND_METHOD(*this, doctor),
@@ -157,6 +160,56 @@ class VmctlMain {
         .build();
   }
 
+  kj::MainFunc trace() {
+    kj::MainBuilder builder(context_, kVersion, "Tells what happens in the server, as it happens.");
+    add_socket_option(builder);
+    return builder
+        .addSubCommand("exec", KJ_BIND_METHOD(*this, trace_exec),
+                       "executable mappings that come and go")
+        .build();
+  }
+
+  kj::MainFunc trace_exec() {
+    kj::MainBuilder builder(
+        context_, kVersion,
+        "Prints a line for each executable mapping of a file or device that a program makes, and "
+        "for each munmap of something executable, until SIGINT or SIGTERM.",
+        "A line: mapped or unmapped, process, address, size in bytes, path. \"lost COUNT\" stands "
+        "where vmctl was too slow.");
+    add_socket_option(builder);
+    return builder
+        .addOption(
+            {"json"},
+            [this]() -> Validity {
+              json_ = true;
+              return true;
+            },
+            "Print a JSON object for each event, one a line.")
+        .addOptionWithArg(
+            {"ready-fd"},
+            [this](kj::StringPtr text) -> Validity {
+              const char* end = text.cStr() + text.size();
+              const auto parsed = std::from_chars(text.cStr(), end, ready_fd_);
+              if (parsed.ec != std::errc() || parsed.ptr != end || ready_fd_ < 0)
+                return kj::str("not a descriptor number");
+              return true;
+            },
+            "FD",
+            "Write \"ready\" and a newline to this descriptor, and close it, once no event is "
+            "missed any more.")
+        .callAfterParsing([this]() -> Validity {
+          ControlClient::capture_end();
+          ControlClient(socket_).trace_exec(
+              [this](protocol::ExecEvent::Reader event) {
+                std::cout << (json_ ? exec_json(event) : exec_text(event));
+                flush_output();
+              },
+              [this] { say_ready(); });
+          return true;
+        })
+        .build();
+  }
+
   kj::MainFunc framebuffer() {
     kj::MainBuilder builder(context_, kVersion,
                             "Saves the framebuffer NAME of a device pager as a PNG picture.");
@@ -206,6 +259,15 @@ class VmctlMain {
         "The server's program socket. Default: $" VM_ENV_SOCKET ", or " VM_DEFAULT_SOCKET ".");
   }
 
+  void say_ready() const {
+    if (ready_fd_ < 0) return;
+    constexpr std::string_view kReady = "ready\n";
+    if (::write(ready_fd_, kReady.data(), kReady.size()) < 0)
+      throw std::runtime_error(
+          describe_errno("write to descriptor " + std::to_string(ready_fd_), errno));
+    ::close(ready_fd_);
+  }
+
   Validity set_output(kj::StringPtr path) {
     if (path.size() == 0) return kj::str("empty path");
     output_ = path.cStr();
@@ -216,6 +278,7 @@ class VmctlMain {
   std::string socket_ = default_socket();
   std::int32_t pid_ = 0;
   bool json_ = false;
+  int ready_fd_ = -1;
   std::string name_;
   std::string output_;
 };

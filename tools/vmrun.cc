@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -114,6 +115,8 @@ class VmrunMain {
                           "linux.")
         .addOptionWithArg({"max-proc-mmap"}, KJ_BIND_METHOD(*this, set_max_proc_mmap), "N",
                           "Most mappings of one program; 0 for no maximum.")
+        .addOptionWithArg({"policy"}, KJ_BIND_METHOD(*this, set_policy), "FILE",
+                          "Deny mappings by the rules in FILE.")
         .addOptionWithArg(
             {"log-level"}, KJ_BIND_METHOD(*this, set_log_level), "LEVEL",
             "What the private server and its pagers say on stderr: trace, debug, info, warn, "
@@ -144,6 +147,11 @@ class VmrunMain {
   Validity set_max_proc_mmap(kj::StringPtr text) {
     return set("number of mappings", options_.server.max_proc_mmap, text);
   }
+  Validity set_policy(kj::StringPtr text) {
+    // The server runs in another directory.
+    if (text.size() != 0) options_.server.policy = std::filesystem::absolute(text.cStr());
+    return text.size() != 0 ? Validity(true) : kj::str("empty path");
+  }
   Validity set_log_level(kj::StringPtr text) {
     return set("log level", options_.server.log_level, text);
   }
@@ -164,9 +172,10 @@ class VmrunMain {
     const ServerOptions& server = options_.server;
     if (!options_.socket.empty() &&
         !(server.memory.empty() && server.personality.empty() && server.max_proc_mmap.empty() &&
-          server.log_level.empty()))
+          server.policy.empty() && server.log_level.empty()))
       return kj::str(
-          "--memory, --personality, --max-proc-mmap and --log-level are for a private server, not for "
+          "--memory, --personality, --max-proc-mmap, --policy and --log-level are for a private "
+          "server, not for "
           "the one at --socket");
     try {
       run(options_);

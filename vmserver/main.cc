@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -21,6 +23,7 @@
 #include "vmserver/vm/machine.h"
 #include "vmserver/vm/map_entry.h"
 #include "vmserver/vm/personality.h"
+#include "vmserver/vm/policy.h"
 
 namespace {
 
@@ -30,6 +33,7 @@ struct Options {
   std::uint64_t memory_bytes = 0;
   std::optional<std::uint64_t> max_entries;
   const vm::Personality* personality = vm::find_personality("freebsd-7");
+  std::string policy;  // a path; "": none
   spdlog::level::level_enum log_level = spdlog::level::warn;
   int ready = -1;
 };
@@ -82,6 +86,13 @@ kj::MainBuilder::Validity set_ready(Options& options, kj::StringPtr text) {
   return true;
 }
 
+std::shared_ptr<const vm::Policy> load_policy(const std::string& path) {
+  if (path.empty()) return nullptr;
+  auto policy = vm::Policy::load(path);
+  if (!policy) throw cli::UsageError(policy.error().reason);
+  return std::make_shared<const vm::Policy>(std::move(policy).value());
+}
+
 // Every program costs a few descriptors and every mapped file three.
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -107,6 +118,7 @@ int serve(const Options& options) {
 
   vm::MachineOptions machine_options;
   machine_options.personality = options.personality;
+  machine_options.policy = load_policy(options.policy);
   machine_options.memory_limit_pages = options.memory_bytes >> hal::kPageShift;
   // FreeBSD lets a third of the memory be wired (vm_pageout's v_free_count / 3).
   const auto physical = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES));
@@ -168,6 +180,11 @@ int main(int argc, char** argv) {
                               "Most mappings of one program (FreeBSD's vm.max_proc_mmap): mmap "
                               "is ENOMEM beyond; 0 for no maximum. Default: what fits into a "
                               "hundredth of the host's memory.")
+            .addOptionWithArg({"policy"}, [&](auto text) -> kj::MainBuilder::Validity {
+              if (text.size() == 0) return "empty path";
+              options.policy = text.cStr();
+              return true;
+            }, "FILE", "Deny mappings by the rules in FILE, such as \"deny prot wx\".")
             .addOptionWithArg({"log-level"}, [&](auto text) { return set_log_level(options, text); },
                               "LEVEL", "trace, debug, info, warn (default), error or off. Log "
                               "lines go to stderr.")

@@ -36,6 +36,10 @@ class FakeInspector final : public vm::Inspector {
   bool map(std::int32_t pid, std::vector<vm::EntryReport>& entries) override;
   vm::Statistics statistics() override;
   std::uint32_t drain() override { return 2; }
+  vm::ExecTrace& exec_trace() override { return exec_trace_; }
+
+ private:
+  vm::ExecTrace exec_trace_;
 };
 
 /// A program that was started by a test; killed at the end if it still runs.
@@ -102,6 +106,7 @@ class Server {
   std::string rpc_socket() const { return socket() + ".rpc"; }
   TemporaryDirectory& directory() { return directory_; }
   server::RpcService& service() { return *service_; }
+  FakeInspector& inspector() { return inspector_; }
 
   /// A pager that has registered when this returns.
   std::unique_ptr<Child> start_pager(const std::string& program,

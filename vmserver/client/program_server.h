@@ -51,6 +51,7 @@ class ProgramServer final : public vm::Inspector {
   bool map(std::int32_t pid, std::vector<vm::EntryReport>& entries) override;
   vm::Statistics statistics() override;
   std::uint32_t drain() override;
+  vm::ExecTrace& exec_trace() override { return machine_->exec_trace(); }
 
   // For sessions.
   vm::Machine& machine() { return *machine_; }

@@ -1,7 +1,11 @@
 #include "vmserver/rpc/control_service.h"
 
+#include <kj/debug.h>
+
 #include <string>
 #include <vector>
+
+#include "vmserver/rpc/exec_listener.h"
 
 namespace server {
 namespace {
@@ -83,6 +87,14 @@ kj::Promise<void> ControlService::framebuffer(FramebufferContext context) {
 
 kj::Promise<void> ControlService::drain(DrainContext context) {
   context.getResults().setSpaces(inspector_.drain());
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> ControlService::traceExec(TraceExecContext context) {
+  const auto params = context.getParams();
+  KJ_REQUIRE(params.hasSink(), "traceExec: without a sink");
+  context.getResults().setTrace(
+      kj::heap<ExecListener>(inspector_.exec_trace(), params.getSink()));
   return kj::READY_NOW;
 }
 

@@ -8,6 +8,7 @@
 
 #include "hal/address.h"
 #include "hal/protection.h"
+#include "vmserver/vm/exec_trace.h"
 
 namespace vm {
 
@@ -60,6 +61,8 @@ class Inspector {
   virtual Statistics statistics() = 0;
   /// The server ends once the last space has gone. Returns how many there are.
   virtual std::uint32_t drain() = 0;
+  /// Where to listen to executable mappings; lives as long as what is inspected.
+  virtual ExecTrace& exec_trace() = 0;
 };
 
 }  // namespace vm
