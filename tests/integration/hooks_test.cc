@@ -32,9 +32,9 @@ Process listen(const ServerUnderTest& server, std::vector<std::string> options =
   const tools::UniqueFd reading(ready[0]);
   tools::UniqueFd writing(ready[1]);
   support::Command command;
-  command.arguments = {support::vmctl_path(), "trace",      "exec",
-                       "--socket",            server.socket(), "--ready-fd",
-                       std::to_string(writing.get())};
+  command.arguments = {
+      support::vmctl_path(),        "trace", "exec", "--socket", server.socket(), "--ready-fd",
+      std::to_string(writing.get())};
   command.arguments.insert(command.arguments.end(), options.begin(), options.end());
   command.descriptors.push_back(writing.get());
   Process process(command);
@@ -80,8 +80,8 @@ TEST_CASE("a policy keeps every program from memory that is writable and executa
 TEST_CASE("a policy keeps one user from executing what is under a path") {
   const support::TemporaryDirectory directory;
   const support::TemporaryDirectory files;
-  ServerUnderTest server(with_policy(
-      directory, "deny user 65534 path " + files / "code" + " prot x\n"));
+  ServerUnderTest server(
+      with_policy(directory, "deny user 65534 path " + files / "code" + " prot x\n"));
   const std::string code = files / "code";
   support::write_file(code, pattern(kPage));
   CHECK(server.run({"executable", "drops_root", code}).text() == "status 0");
@@ -101,8 +101,7 @@ TEST_CASE("a wrong policy stops the server at its start, with line and reason") 
   support::write_file(policy, "deny prot wx\n\ndeny path relative\n");
   const Outcome wrong = start_with(policy);
   CHECK(wrong.status == 2);
-  CHECK(wrong.errors ==
-        "vmserver: " + policy + ":3: path: \"relative\" is not absolute\n");
+  CHECK(wrong.errors == "vmserver: " + policy + ":3: path: \"relative\" is not absolute\n");
   const Outcome missing = start_with(directory / "none");
   CHECK(missing.status == 2);
   CHECK(missing.errors == "vmserver: " + (directory / "none") + ": No such file or directory\n");
@@ -188,9 +187,13 @@ TEST_CASE("vmrun passes a policy on, from the directory it was started in") {
   const std::string vmrun =
       support::vmctl_path().substr(0, support::vmctl_path().rfind('/')) + "/vmrun";
   const auto run = [&](const std::string& policy) {
-    command.arguments = {"/bin/sh", "-c",
+    command.arguments = {"/bin/sh",
+                         "-c",
                          "cd \"$1\" && exec \"$2\" --policy \"$3\" -- \"$4\" never_both code",
-                         "sh", directory.path(), vmrun, policy,
+                         "sh",
+                         directory.path(),
+                         vmrun,
+                         policy,
                          support::program_path("executable")};
     return support::run(command);
   };
@@ -199,6 +202,6 @@ TEST_CASE("vmrun passes a policy on, from the directory it was started in") {
   CHECK(count(allowed.errors, "denies program") == 7);
   const Outcome wrong = run("wrong");
   CHECK(wrong.status == 2);
-  CHECK(wrong.errors == "vmserver: " + (directory / "wrong") +
-                            ":2: \"no\": expected user, path or prot\n");
+  CHECK(wrong.errors ==
+        "vmserver: " + (directory / "wrong") + ":2: \"no\": expected user, path or prot\n");
 }

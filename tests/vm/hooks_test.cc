@@ -152,8 +152,8 @@ TEST_CASE("what the host maps itself is asked for, too", "[policy]") {
 TEST_CASE("mprotect to what the policy denies is EACCES, and nothing changes", "[policy]") {
   Fixture f("deny prot wx\ndeny path /lib prot x");
   const auto at = f.program->mmap(0, 2 * kPage, bsd::kReadWrite, kAnonPrivate).value;
-  const auto mapped = f.program->mmap(at + 2 * kPage, kPage, bsd::kRead, bsd::kPrivate,
-                                      f.file.open());
+  const auto mapped =
+      f.program->mmap(at + 2 * kPage, kPage, bsd::kRead, bsd::kPrivate, f.file.open());
   REQUIRE(mapped.value == at + 2 * kPage);
   f.program->store(at, 7);
   const auto entries = f.program->entries().size();

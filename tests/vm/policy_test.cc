@@ -104,8 +104,9 @@ TEST_CASE("a rule without a path is for memory without a file as well", "[policy
 
 TEST_CASE("a quoted path may hold blanks, quotes, backslashes and the sign of comments",
           "[policy]") {
-  const Policy policy = parse("deny path \"/a b/\\\"c\\\\d\" # and a comment\ndeny path \"/#e\"\n"
-                              "deny path /f#g\n");
+  const Policy policy = parse(
+      "deny path \"/a b/\\\"c\\\\d\" # and a comment\ndeny path \"/#e\"\n"
+      "deny path /f#g\n");
   CHECK(denies(policy, 0, "/a b/\"c\\d/e", kRead));
   CHECK(denies(policy, 0, "/#e", kRead));
   CHECK(denies(policy, 0, "/f#g", kRead));
@@ -178,8 +179,7 @@ TEST_CASE("a wrong line is named with its number, the word and the reason", "[po
   CHECK(line_3("deny path \"\"") == "rules:3: path: \"\" is not absolute");
   for (const char* path : {"/a/../b", "/a/..", "/a/./b", "/.", "/a//b", "//a"}) {
     CHECK(line_3("deny path " + std::string(path)) ==
-          "rules:3: path: \"" + std::string(path) +
-              "\" has an empty, \".\" or \"..\" component");
+          "rules:3: path: \"" + std::string(path) + "\" has an empty, \".\" or \"..\" component");
   }
   CHECK(line_3("deny prot rwz") == "rules:3: prot: \"rwz\" has other letters than r, w and x");
   CHECK(line_3("deny prot R") == "rules:3: prot: \"R\" has other letters than r, w and x");

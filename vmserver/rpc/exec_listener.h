@@ -1,8 +1,8 @@
 // ExecListener: a tool that is told of executable mappings (ExecTrace in server.capnp).
 //
-// Events come on the threads of calls, go into a bounded queue, and from there to the tool's sink on
-// the RPC thread, a batch at a time: the next one goes when the tool has answered the last. A call
-// never waits for a tool; what finds the queue full is lost, and counted in the next event.
+// Events come on the threads of calls, go into a bounded queue, and from there to the tool's sink
+// on the RPC thread, a batch at a time: the next one goes when the tool has answered the last. A
+// call never waits for a tool; what finds the queue full is lost, and counted in the next event.
 #pragma once
 
 #include <cstddef>
@@ -39,9 +39,9 @@ class ExecListener final : public protocol::ExecTrace::Server, private vm::ExecO
   protocol::ExecSink::Client sink_;
 
   std::mutex lock_;
-  std::deque<Queued> queue_;                              // lock_
-  std::uint64_t lost_ = 0;                                // lock_
-  kj::Own<kj::CrossThreadPromiseFulfiller<void>> wake_;   // lock_; while deliver() waits for events
+  std::deque<Queued> queue_;                             // lock_
+  std::uint64_t lost_ = 0;                               // lock_
+  kj::Own<kj::CrossThreadPromiseFulfiller<void>> wake_;  // lock_; while deliver() waits for events
 
   kj::Promise<void> delivery_ = nullptr;  // last: it uses all of the above
 };

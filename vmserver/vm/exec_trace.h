@@ -37,7 +37,8 @@ class ExecObserver {
   ~ExecObserver() = default;
 };
 
-/// All functions may be called from any thread. Its lock is a leaf.
+/// All functions may be called from any thread. Its lock is held while observers are called; only
+/// their own come after it.
 class ExecTrace {
  public:
   /// Whether anybody listens. What began to listen just now may miss an event.

@@ -25,8 +25,8 @@ std::string letters(Protection protection) {
 
 // The host's names for memory without a file, such as [stack], are no paths.
 std::string_view path_of(const MapEntry& entry) {
-  const std::string& path = entry.source == Source::object ? entry.object->attributes().path
-                                                           : entry.path;
+  const std::string& path =
+      entry.source == Source::object ? entry.object->attributes().path : entry.path;
   return path.starts_with('/') ? std::string_view(path) : std::string_view();
 }
 

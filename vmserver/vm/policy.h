@@ -8,8 +8,8 @@
 //   allow user root
 //   deny  user 1000 path "/home" prot x  # what is there or below is not executed by user 1000
 //
-// Life of a question: a call knows the path (if there is one) and the protection asked for; the user
-// costs a look into /proc, so that is asked for at the first rule that wants to know.
+// Life of a question: a call knows the path (if there is one) and the protection asked for; the
+// user costs a look into /proc, so that is asked for at the first rule that wants to know.
 //
 // Immutable once parsed; may be asked from any thread.
 #pragma once
