@@ -412,7 +412,7 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   request.call = number;
   request.abi = abi;
   for (int i = 0; i < 6; ++i) request.args[i] = args[i];
-  if (number == protocol::kCallMmap) {
+  if (number == protocol::kCallMmap || number == protocol::kCallOmmap) {
     request.limits[0] = limit_of(RLIMIT_AS, false);
     request.limits[1] = limit_of(RLIMIT_DATA, true);
   } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2) {

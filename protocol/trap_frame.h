@@ -52,6 +52,7 @@ enum CallNumber : uint16_t {
   kCallGetpagesize,
   kCallMinherit,
   kCallExit,  ///< the program is about to end by itself: write back what it stored
+  kCallOmmap,  ///< 4.3BSD's mmap, with its own protection bits and flags
   kCallCount
 };
 
@@ -98,7 +99,7 @@ struct TrapRequest {
   uint16_t flags;
   uint16_t reserved;
   uint64_t args[6];
-  /// mmap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
+  /// mmap and ommap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
   uint64_t limits[2];
 };
 enum RequestFlag : uint16_t {

@@ -41,6 +41,7 @@ constexpr TableEntry kTable[] = {
     {"getpagesize", getpagesize},
     {"minherit", minherit},
     {"exit", exit},
+    {"ommap", ommap},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
 

@@ -40,6 +40,8 @@ void brk(VmSpace& space, Call& call);
 void sbrk(VmSpace& space, Call& call);
 void sstk(VmSpace& space, Call& call);
 void getpagesize(VmSpace& space, Call& call);
+// compat_43.cc
+void ommap(VmSpace& space, Call& call);
 
 // Shared by the calls above.
 
