@@ -68,7 +68,6 @@ struct Step {
   PageIndex page;
   VirtualAddress target;
   int descriptor = -1;
-  std::uint64_t argument = 0;  ///< of a host_call, in the host's numbers where the caller's are not
   std::shared_ptr<Backing> backing;
 
   static Step of(Kind kind, VirtualRange range) {

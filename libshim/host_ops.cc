@@ -5,6 +5,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
+#include "libshim/freebsd_host.h"
 #include "libshim/syscall.h"
 
 // libc's idea of the break, which a break moved behind its back would make wrong.
@@ -24,8 +25,6 @@ long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
   for (int i = 0; i < 6; ++i) args[i] = request.args[i];
   switch (request.call) {
     case protocol::kCallMmap:
-      if (request.abi != protocol::kAbiLinux) args[3] = op.a;
-      break;
     case protocol::kCallMremap:
     case protocol::kCallBrk:
     case protocol::kCallSbrk:
@@ -33,9 +32,8 @@ long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
     default:
       args[0] = op.address;
       args[1] = op.bytes;
-      if (request.abi != protocol::kAbiLinux) args[2] = op.a;
   }
-  return host_call(request.call, args);
+  return host_call(request.call, request.abi, args);
 }
 
 // What is one mapping to the server can be several to the host. Before Linux 6.17 that moves only
@@ -147,7 +145,8 @@ long run_one(const HostOp& op, HostOpContext& context) {
 
 }  // namespace
 
-long host_call(uint16_t number, const uint64_t (&args)[6]) {
+long host_call(uint16_t number, uint16_t abi, const uint64_t (&args)[6]) {
+  if (abi == protocol::kAbiFreebsd) return freebsd_host_call(number, args);
   switch (number) {
     case protocol::kCallMmap:
       return sys(SYS_mmap, args[0], args[1], args[2], args[3], args[4], args[5]);

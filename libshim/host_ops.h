@@ -21,7 +21,8 @@ struct HostOpContext {
 /// errno in `error`, or -1.
 int run_host_ops(const protocol::HostOp* ops, uint32_t count, HostOpContext& context, int& error);
 
-/// Does the call at the host with the caller's own arguments. Returns the kernel's result.
-long host_call(uint16_t number, const uint64_t (&args)[6]);
+/// Does the call at the host with the caller's own arguments, which are in the numbers of `abi`.
+/// Returns the kernel's result.
+long host_call(uint16_t number, uint16_t abi, const uint64_t (&args)[6]);
 
 }  // namespace shim

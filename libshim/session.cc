@@ -442,7 +442,7 @@ protocol::TrapRequest make_request(protocol::CallNumber number, const uint64_t (
   request.call = number;
   request.abi = abi;
   for (int i = 0; i < 6; ++i) request.args[i] = args[i];
-  if (number == protocol::kCallMmap) {
+  if (number == protocol::kCallMmap || number == protocol::kCallOmmap) {
     request.limits[0] = limit_of(RLIMIT_AS, false);
     request.limits[1] = limit_of(RLIMIT_DATA, true);
     if ((args[3] & MAP_GROWSDOWN) != 0) request.limits[2] = limit_of(RLIMIT_STACK, false);

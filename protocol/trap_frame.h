@@ -53,6 +53,7 @@ enum CallNumber : uint16_t {
   kCallMinherit,
   kCallFork,  ///< the program is about to fork: keep what a child is to have a copy of
   kCallExit,  ///< the program is about to end by itself: write back what it stored
+  kCallOmmap,  ///< 4.3BSD's mmap, with its own protection bits and flags
   kCallCount
 };
 
@@ -99,7 +100,7 @@ struct TrapRequest {
   uint16_t flags;
   uint16_t reserved;
   uint64_t args[6];
-  /// mmap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
+  /// mmap and ommap: soft RLIMIT_AS, hard RLIMIT_DATA; mlock and its kin: soft RLIMIT_MEMLOCK.
   /// mmap of what grows down: soft RLIMIT_STACK as the third.
   uint64_t limits[3];
 };
@@ -133,9 +134,7 @@ struct HostOp {
     kAdvise,         ///< madvise; a: the host's advice
     kLock,           ///< mlock2; a: its flags
     kUnlock,
-    /// Do the call itself at the host, on this range; its value is the call's. a: its protection,
-    /// flags or advice in the host's numbers, where the call came in others.
-    kHostCall,
+    kHostCall,  ///< do the call itself at the host, on this range; its value is the call's
   };
   uint32_t kind;
   uint32_t may_fail;  ///< if it does, the rest is done all the same

@@ -93,7 +93,7 @@ class Encoder {
         op(HostOp::kAdvise, step.range, step.enable ? MADV_DODUMP : MADV_DONTDUMP);
         break;
       case Step::Kind::host_call:
-        op(HostOp::kHostCall, step.range, step.argument);
+        op(HostOp::kHostCall, step.range);
         break;
     }
   }

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 
 #include "vmserver/vm/call_types.h"
 
@@ -40,12 +39,6 @@ enum class FreebsdNumbers : std::uint8_t { of_7, of_14 };
 
 /// The Abi of a frame (protocol::Abi), or nullptr for a number that is none.
 const Abi* find_abi(std::uint16_t number, FreebsdNumbers release);
-
-// Back into the host's numbers, for the part of a call that the host carries out.
-std::uint64_t host_map_flags(const MapFlags& flags);
-std::uint64_t host_sync_flags(const SyncFlags& flags);
-/// Nothing for advice that the host has no word for.
-std::optional<std::uint64_t> host_advice(Advice advice);
 
 const Abi& linux_abi();
 const Abi& freebsd_abi(FreebsdNumbers release);

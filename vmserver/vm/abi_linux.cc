@@ -159,42 +159,6 @@ class LinuxAbi final : public Abi {
 
 }  // namespace
 
-std::uint64_t host_map_flags(const MapFlags& flags) {
-  std::uint64_t result = flags.shared ? MAP_SHARED : MAP_PRIVATE;
-  if (flags.fixed) result |= flags.no_replace ? MAP_FIXED_NOREPLACE : MAP_FIXED;
-  if (flags.anonymous) result |= MAP_ANONYMOUS;
-  if (flags.low) result |= kMap32Bit;
-  if (flags.populate) result |= MAP_POPULATE;
-  return result;
-}
-
-std::uint64_t host_sync_flags(const SyncFlags& flags) {
-  return (flags.asynchronous ? MS_ASYNC : MS_SYNC) | (flags.invalidate ? MS_INVALIDATE : 0);
-}
-
-std::optional<std::uint64_t> host_advice(Advice advice) {
-  switch (advice) {
-    case Advice::normal:
-      return MADV_NORMAL;
-    case Advice::random:
-      return MADV_RANDOM;
-    case Advice::sequential:
-      return MADV_SEQUENTIAL;
-    case Advice::will_need:
-      return MADV_WILLNEED;
-    case Advice::deactivate:
-      return kAdviceCold;
-    case Advice::free:
-      return MADV_FREE;
-    case Advice::no_core:
-      return MADV_DONTDUMP;
-    case Advice::core:
-      return MADV_DODUMP;
-    default:
-      return std::nullopt;
-  }
-}
-
 const Abi& linux_abi() {
   static const LinuxAbi abi;
   return abi;

@@ -115,8 +115,7 @@ Error advise_range(VmSpace& space, Call& call, VirtualRange range, Advice advice
     if (entry == nullptr) return true;
     const VirtualRange part = entry->range.intersect(range);
     if (entry->source == Source::host) {
-      Step& step = call.plan.add(Step::Kind::host_call, part);
-      if (const auto number = host_advice(advice)) step.argument = *number;
+      call.plan.add(Step::Kind::host_call, part);
       return true;
     }
     if (!entry->managed()) return true;

@@ -97,7 +97,7 @@ void msync(VmSpace& space, Call& call) {
       }
       return true;
     });
-    pass_host_parts(space, call, range, host_sync_flags(checks.sync));
+    pass_host_parts(space, call, range);
   }
   if (checks.sync.asynchronous) {
     write_back(runs, false, [](Error) {});

@@ -350,7 +350,7 @@ void pass_to_host(const std::shared_ptr<MmapRequest>& m) {
     m->space.map().insert(std::move(entry));
     answer.undo = range;
   }
-  m->call.plan.add(Step::Kind::host_call, range).argument = host_map_flags(m->flags);
+  m->call.plan.add(Step::Kind::host_call, range);
   m->call.finish(answer);
 }
 

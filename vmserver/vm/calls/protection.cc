@@ -81,7 +81,7 @@ void change(VmSpace& space, Call& call, VirtualRange range, const ProtectionArgu
   });
   for_each_managed_run(map, range,
                        [&](VirtualRange run) { call.plan.protect(run, argument.value); });
-  pass_host_parts(space, call, range, argument.value.bits());
+  pass_host_parts(space, call, range);
   map.simplify(range);
 }
 

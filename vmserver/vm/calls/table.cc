@@ -43,6 +43,7 @@ constexpr TableEntry kTable[] = {
     {"minherit", minherit},
     {"fork", fork},
     {"exit", exit},
+    {"ommap", ommap},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
 
@@ -116,12 +117,11 @@ void walk(VmMap& map, hal::VirtualRange range,
   if (go_on && reached < range.end()) visit(hal::VirtualRange(reached, range.end()), nullptr);
 }
 
-bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range,
-                     std::uint64_t argument) {
+bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range) {
   bool other = false;
   space.map().for_each_in(range, [&](MapEntry& entry) {
     if (entry.source == Source::host) {
-      call.plan.add(hal::Step::Kind::host_call, entry.range.intersect(range)).argument = argument;
+      call.plan.add(hal::Step::Kind::host_call, entry.range.intersect(range));
     } else {
       other = true;
     }

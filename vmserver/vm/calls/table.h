@@ -56,8 +56,8 @@ void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool wri
                    std::function<void()> next);
 
 /// Fills in host_call steps for the host-owned parts of the range. Needs the space's lock.
-/// `argument` is the call's third in the host's numbers. Returns whether there was anything else.
-bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range, std::uint64_t argument);
+/// Returns whether there was anything else.
+bool pass_host_parts(VmSpace& space, Call& call, hal::VirtualRange range);
 
 /// Calls `visit` with the parts of the range, by address: first with what is missing before the entry
 /// (empty when nothing is), then the entry. What is missing at the end comes without an entry. What a
