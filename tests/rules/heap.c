@@ -48,14 +48,16 @@ RULE(ommap, read_is_4, "protection 4: a load and a store",
      BOTH_FREEBSDS("reads 0, SIGSEGV", "seed ommap()", OMMAP_14)) {
   byte* const at = ommap(NULL, PAGE, kOldRead, kOldAnonymous, -1, 0);
   if (at == MAP_FAILED) return error_name(errno);
-  return say("%s, %s", load(at), store(at, 1));
+  const char* const first = load(at);
+  return say("%s, %s", first, store(at, 1));
 }
 
 RULE(ommap, write_is_2, "protection 6: a load and a store",
      BOTH_FREEBSDS("reads 0, can be written", "seed ommap()", OMMAP_14)) {
   byte* const at = ommap(NULL, PAGE, kOldRead | kOldWrite, kOldAnonymous, -1, 0);
   if (at == MAP_FAILED) return error_name(errno);
-  return say("%s, %s", load(at), store(at, 1));
+  const char* const first = load(at);
+  return say("%s, %s", first, store(at, 1));
 }
 
 RULE(ommap, execute_is_1, "protection 5: a function that does nothing",

@@ -6,6 +6,7 @@
 // Without --with it runs the rules that need no option of the server, with it those that need just
 // that one. Exits with 0 when every rule held, 1 when one did not, 2 for bad arguments.
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -104,7 +105,9 @@ static void remove_directory(const char* path) {
   DIR* const directory = opendir(path);
   if (directory == NULL) return;
   for (const struct dirent* entry; (entry = readdir(directory)) != NULL;) {
-    if (entry->d_name[0] != '.') unlinkat(dirfd(directory), entry->d_name, 0);
+    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+    if (unlinkat(dirfd(directory), entry->d_name, 0) != 0)
+      unlinkat(dirfd(directory), entry->d_name, AT_REMOVEDIR);
   }
   closedir(directory);
   rmdir(path);

@@ -85,7 +85,8 @@ RULE(mprotect, read_only, "PROT_READ: a load and a store",
      EVERYWHERE("reads 1, SIGSEGV", "seed mprotect()", "mprotect(2)", "mprotect(2)")) {
   byte* const at = numbered(1);
   require(mprotect(at, PAGE, PROT_READ) == 0);
-  return say("%s, %s", load(at), store(at, 9));
+  const char* const first = load(at);
+  return say("%s, %s", first, store(at, 9));
 }
 
 RULE(mprotect, and_back, "PROT_NONE and then PROT_READ | PROT_WRITE: what was stored before",
