@@ -29,14 +29,14 @@ class Calls {
   /// mmap, or a call with its arguments.
   void* map(protocol::CallNumber number, void* address, uint64_t length, int protection, int flags,
             int descriptor, int64_t offset) const {
-    const uint64_t args[6] = {word(address),      length,
+    const uint64_t args[6] = {word(address),           length,
                               signed_word(protection), unsigned_word(flags),
                               signed_word(descriptor), static_cast<uint64_t>(offset)};
     return pointer(perform(number, args, descriptor));
   }
 
   void* mremap(void* address, size_t old_length, size_t new_length, int flags, void* target) const {
-    const uint64_t args[6] = {word(address), old_length,   new_length,
+    const uint64_t args[6] = {word(address),        old_length,   new_length,
                               unsigned_word(flags), word(target), 0};
     return pointer(perform(protocol::kCallMremap, args));
   }

@@ -102,8 +102,7 @@ VMSHIM_EXPORT void* ommap(void* address, int length, int protection, int flags, 
   return calls.map(protocol::kCallOmmap, address, calls.signed_word(length), protection, flags,
                    descriptor, position);
 }
-VMSHIM_EXPORT void* freebsd_ommap(void*, int, int, int, int, long)
-    __attribute__((alias("ommap")));
+VMSHIM_EXPORT void* freebsd_ommap(void*, int, int, int, int, long) __attribute__((alias("ommap")));
 
 VMSHIM_EXPORT int ogetpagesize() { return calls.getpagesize(); }
 VMSHIM_EXPORT int freebsd_ogetpagesize() __attribute__((alias("ogetpagesize")));

@@ -34,7 +34,16 @@ constexpr uint64_t kAsync = 1;
 constexpr uint64_t kInvalidate = 2;
 
 enum Advice : uint64_t {
-  kNormal, kRandom, kSequential, kWillNeed, kDontNeed, kFree, kNoSync, kAutoSync, kDontDump, kDump,
+  kNormal,
+  kRandom,
+  kSequential,
+  kWillNeed,
+  kDontNeed,
+  kFree,
+  kNoSync,
+  kAutoSync,
+  kDontDump,
+  kDump,
   kProtect
 };
 

@@ -7,8 +7,8 @@
 
 namespace shim {
 
-/// Does the call at the host. Returns the kernel's result. What the host cannot do without promising
-/// more than it keeps is -EOPNOTSUPP; numbers that mean nothing are -EINVAL.
+/// Does the call at the host. Returns the kernel's result. What the host cannot do without
+/// promising more than it keeps is -EOPNOTSUPP; numbers that mean nothing are -EINVAL.
 long freebsd_host_call(uint16_t number, const uint64_t (&args)[6]);
 
 }  // namespace shim

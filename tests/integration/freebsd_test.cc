@@ -213,8 +213,9 @@ TEST_CASE("an installed tree builds and serves a FreeBSD source") {
                 "' >/dev/null") == kOk);
   const std::string libraries = tree + TEST_LIBDIR;
   REQUIRE(std::filesystem::exists(libraries + "/libvmshim.so"));
-  REQUIRE(shell("export PKG_CONFIG_LIBDIR='" + libraries + "/pkgconfig' PKG_CONFIG_SYSROOT_DIR='" +
-                tree + "'\ncc -Werror -o '" + directory / "program" +
+  REQUIRE(shell("unset PKG_CONFIG_PATH\nexport PKG_CONFIG_LIBDIR='" + libraries +
+                "/pkgconfig' PKG_CONFIG_SYSROOT_DIR='" + tree + "'\ncc -Werror -o '" +
+                directory / "program" +
                 "' '" TEST_SOURCES "/programs/freebsd/mapping.c' "
                 "$(pkg-config --cflags --libs vmshim-freebsd)") == kOk);
 

@@ -1,6 +1,6 @@
 // mprotect, madvise and minherit with FreeBSD's numbers.
-#include <sys/param.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 
 #include "../check.h"
 
@@ -121,8 +121,8 @@ static void unserved_refusals(char** arguments) {
   check_error(EOPNOTSUPP, minherit(at, PAGE_SIZE, INHERIT_SHARE) == -1);
   check_error(EOPNOTSUPP, msync(at, 0, MS_SYNC) == -1);
   check_error(EOPNOTSUPP, mprotect(at, PAGE_SIZE, PROT_READ | PROT_MAX(PROT_READ)) == -1);
-  check_error(EOPNOTSUPP, mmap(NULL, PAGE_SIZE, PROT_READ, MAP_ANON | MAP_ALIGNED(21), -1, 0) ==
-                              MAP_FAILED);
+  check_error(EOPNOTSUPP,
+              mmap(NULL, PAGE_SIZE, PROT_READ, MAP_ANON | MAP_ALIGNED(21), -1, 0) == MAP_FAILED);
   check_error(EINVAL, mlockall(4) == -1);
 }
 

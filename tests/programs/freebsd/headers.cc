@@ -38,7 +38,7 @@ int main(int argc __unused, char** argv) {
   static_assert(MAP_ANON == 0x1000 && MAP_STACK == 0x400 && MS_SYNC == 0 && MADV_FREE == 5, "");
   static_assert(nitems(numbers) == 9 && roundup2(5, 4) == 8 && rounddown2(7, 4) == 4, "");
   char* name = __DECONST(char*, static_cast<const char*>(argv[0]));
-  const size_t bytes = round_page(sizeof(numbers));
+  const size_t bytes = round_page(numbers[0]);
   void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_ANON, -1, 0);
   if (at == MAP_FAILED || name == nullptr || getpagesize() != PAGE_SIZE) return 1;
   return munmap(at, bytes) == 0 && sbrk(0) == reinterpret_cast<void*>(-1) ? 0 : 2;

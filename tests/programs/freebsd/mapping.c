@@ -1,6 +1,6 @@
 // mmap with FreeBSD's flags, and what shm_open gives.
-#include <sys/param.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 
 #include "../check.h"
@@ -81,8 +81,8 @@ static void fixed(char** arguments) {
 static void refusals(char** arguments) {
   (void)arguments;
   const int pipe_end = dup(0);
-  check_error(EINVAL, mmap(NULL, PAGE_SIZE, PROT_READ, MAP_ANON | MAP_PRIVATE, pipe_end, 0) ==
-                          MAP_FAILED);
+  check_error(EINVAL,
+              mmap(NULL, PAGE_SIZE, PROT_READ, MAP_ANON | MAP_PRIVATE, pipe_end, 0) == MAP_FAILED);
   check_error(EBADF, mmap(NULL, PAGE_SIZE, PROT_READ, MAP_PRIVATE, 800, 0) == MAP_FAILED);
   byte* at = map(PAGE_SIZE, MAP_ANON);
   check_error(EINVAL, munmap(at, 0) == -1);
@@ -139,7 +139,8 @@ static void host_numbers(char** arguments) {
   int (*host_madvise)(void*, size_t, int) = NULL;
   *(void**)&host_mmap = dlsym(RTLD_DEFAULT, "mmap");
   *(void**)&host_madvise = dlsym(RTLD_DEFAULT, "madvise");
-  byte* at = host_mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | kHostAnonymous, -1, 0);
+  byte* at =
+      host_mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | kHostAnonymous, -1, 0);
   check(at != MAP_FAILED);
   fill_pattern(at, PAGE_SIZE, 0);
   check(madvise(at, PAGE_SIZE, MADV_DONTNEED) == 0);

@@ -1,6 +1,6 @@
-// 4.3BSD's mmap, which no header declares, under both of its names.
-#include <sys/param.h>
+// 4.3BSD's mmap, which no header declares.
 #include <sys/mman.h>
+#include <sys/param.h>
 
 #include "../check.h"
 

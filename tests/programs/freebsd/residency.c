@@ -1,6 +1,6 @@
 // mincore, msync, mlock and mlockall with FreeBSD's numbers, and the heap.
-#include <sys/param.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 
 #include "../check.h"
 
