@@ -41,6 +41,7 @@ struct HostMapping {
 struct PageRun {
   VirtualRange range;
   bool written = false;  ///< stored to since it was entered, as far as the hardware tells
+  bool stored_to = false;  ///< the same of pages that are mapped as Sharing::shared_tracked
 };
 
 class Pmap {

@@ -17,9 +17,6 @@
 
 #define VMSHIM_EXPORT extern "C" __attribute__((visibility("default")))
 
-/// libc's idea of the break.
-extern "C" void* __curbrk __attribute__((weak));
-
 namespace shim {
 
 class Calls {
@@ -78,10 +75,7 @@ class Calls {
 
   void* sbrk(intptr_t increment) const {
     const uint64_t args[6] = {static_cast<uint64_t>(increment), 0, 0, 0, 0, 0};
-    if (ensure_session()) return pointer(call(protocol::kCallSbrk, args, -1, abi_));
-    char* const old = static_cast<char*>(__curbrk);
-    if (increment != 0 && brk(old + increment) != 0) return reinterpret_cast<void*>(-1);
-    return old;
+    return pointer(perform(protocol::kCallSbrk, args));
   }
 
   void* sstk(int increment) const {

@@ -445,7 +445,9 @@ protocol::TrapRequest make_request(protocol::CallNumber number, const uint64_t (
   if (number == protocol::kCallMmap || number == protocol::kCallOmmap) {
     request.limits[0] = limit_of(RLIMIT_AS, false);
     request.limits[1] = limit_of(RLIMIT_DATA, true);
-    if ((args[3] & MAP_GROWSDOWN) != 0) request.limits[2] = limit_of(RLIMIT_STACK, false);
+    constexpr uint64_t kFreebsdStack = 0x400;
+    const uint64_t grows_down = abi == protocol::kAbiFreebsd ? kFreebsdStack : MAP_GROWSDOWN;
+    if ((args[3] & grows_down) != 0) request.limits[2] = limit_of(RLIMIT_STACK, false);
   } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2 ||
              number == protocol::kCallMlockall) {
     request.limits[0] = limit_of(RLIMIT_MEMLOCK, false);

@@ -295,9 +295,12 @@ bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun
   if (!pagemap) return false;
   pm_scan_arg request{};
   request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
-  request.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO | PAGE_IS_FILE;
+  request.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO | PAGE_IS_FILE | PAGE_IS_PRESENT;
   return scan(pagemap.get(), range, request, [&](const page_region& region) {
+    // The marks of write tracking where no page is count as swapped, and as not written.
+    if ((region.categories & (PAGE_IS_PRESENT | PAGE_IS_WRITTEN)) == 0) return;
     PageRun run;
+    run.stored_to = (region.categories & PAGE_IS_WRITTEN) != 0;
     run.range = VirtualRange(VirtualAddress(region.start), VirtualAddress(region.end));
     run.written = (region.categories & PAGE_IS_WRITTEN) != 0 &&
                   (region.categories & (PAGE_IS_PFNZERO | PAGE_IS_FILE)) == 0;

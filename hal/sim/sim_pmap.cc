@@ -23,7 +23,7 @@ class RunBuilder {
       return;
     }
     flush();
-    run_ = {.range = page_at(page), .written = written};
+    run_ = {.range = page_at(page), .written = written, .stored_to = written};
   }
 
  private:

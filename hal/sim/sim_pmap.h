@@ -148,11 +148,11 @@ class SimPmap final : public Pmap {
   int protect(const Step& step);
   int move(const Step& step);
   int take_away(const Step& step);
-  int copy_out(const Step& step);
   int drop_private(const Step& step);
   int inherit(const Step& step);
   int lock_pages(const Step& step);  // takes the lock itself
   int populate(const Step& step);    // the same
+  int copy_out(const Step& step);    // the same
 
   const std::shared_ptr<SimMemory> memory_;
   Prefault prefault_;                     // set before the program runs

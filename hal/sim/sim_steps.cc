@@ -80,6 +80,8 @@ int SimPmap::apply(const Plan& plan) {
       error = lock_pages(step);
     } else if (step.kind == Step::Kind::populate) {
       error = populate(step);
+    } else if (step.kind == Step::Kind::copy_out) {
+      error = copy_out(step);
     } else {
       const std::lock_guard guard(memory_->lock());
       error = apply_step(step);
@@ -131,8 +133,6 @@ int SimPmap::apply_step(const Step& step) {
       return move(step);
     case Step::Kind::take_away:
       return take_away(step);
-    case Step::Kind::copy_out:
-      return copy_out(step);
     case Step::Kind::manage:
       return covered(range) ? 0 : ENOMEM;
     case Step::Kind::discard:
@@ -158,6 +158,7 @@ int SimPmap::apply_step(const Step& step) {
       return 0;
     case Step::Kind::lock:
     case Step::Kind::populate:
+    case Step::Kind::copy_out:
       return 0;
   }
   return EINVAL;
@@ -232,7 +233,12 @@ int SimPmap::take_away(const Step& step) {
   return 0;
 }
 
+// The host reads the range, and the faults that makes bring in what is absent.
 int SimPmap::copy_out(const Step& step) {
+  if (prefault_) {
+    if (const int error = prefault_(step.range, false); error != 0) return EFAULT;
+  }
+  const std::lock_guard guard(memory_->lock());
   int error = 0;
   auto backing = std::static_pointer_cast<SimBacking>(step.backing);
   pages_.for_each(step.range, [&](VirtualAddress address, SimPage& page) {

@@ -254,17 +254,6 @@ RULE(mmap, behind_the_end, "the page behind a file's last one",
   return load(map_file(new_file(1), 2, PROT_READ, MAP_PRIVATE) + PAGE);
 }
 
-RULE(mmap, truncated_file, "a file is made shorter under its mapping: the page that went",
-     EVERYWHERE("SIGBUS", "FreeBSD's vnode pager", "mmap(2)", "mmap(2)")) {
-  const int file = new_file(2);
-  const byte* const at = map_file(file, 2, PROT_READ, MAP_SHARED);
-  require(signal_of_load(at + PAGE) == 0);
-  require(ftruncate(file, PAGE) == 0);
-  // Whoever serves the file may need a moment to hear of it.
-  for (int i = 0; i < 30 && signal_of_load(at + PAGE) == 0; ++i) usleep(100 * 1000);
-  return load(at + PAGE);
-}
-
 RULE(mmap, access_time, "mapping a file whose access time is old, and reading it: the access time",
      EVERYWHERE("is marked", "seed vm_mmap_vnode()", AS_7, "mmap(2)")) {
   const int file = new_file(1);

@@ -110,10 +110,19 @@ TEST_CASE("a sharing that fails on its way leaves everything as it was", "[minhe
   }
 }
 
-TEST_CASE("INHERIT_SHARE of a private mapping of a file is not offered", "[minherit]") {
+TEST_CASE("INHERIT_SHARE of a private mapping of a file shares the program's own pages",
+          "[minherit]") {
   Fixture f;
-  const auto mapped = f.program->mmap(0, kPage, bsd::kReadWrite, bsd::kPrivate, f.file.open());
-  CHECK(f.program->minherit(mapped.value, kPage, bsd::kInheritShare).error == EOPNOTSUPP);
+  const auto mapped = f.program->mmap(0, 8 * kPage, bsd::kReadWrite, bsd::kPrivate, f.file.open());
+  f.program->store(mapped.value + kPage, 77);
+  REQUIRE(f.program->minherit(mapped.value, 8 * kPage, bsd::kInheritShare).ok());
+  CHECK(f.program->load(mapped.value + kPage) == 77);
+  CHECK(f.program->load(mapped.value + 5 * kPage) == static_cast<unsigned>(f.file.at(5 * kPage)));
+  const auto child = f.program->fork();
+  child->store(mapped.value + 6 * kPage, 78);
+  CHECK(f.program->load(mapped.value + 6 * kPage) == 78);
+  CHECK(f.file.at(kPage) != std::byte{77});
+  CHECK(f.file.at(6 * kPage) != std::byte{78});
 }
 
 TEST_CASE("INHERIT_COPY of shared memory gives a child its own copy", "[minherit]") {

@@ -40,12 +40,12 @@ class LinuxAbi final : public Abi {
     const std::uint64_t type = flags & kMapTypeMask;
     result.validated = type == MAP_SHARED_VALIDATE;
     result.shared = type == MAP_SHARED || result.validated;
-    result.is_private = type == MAP_PRIVATE;
+    result.is_private = type == MAP_PRIVATE || type == kMapDroppable;
     result.no_replace = (flags & MAP_FIXED_NOREPLACE) != 0;
     result.fixed = (flags & MAP_FIXED) != 0 || result.no_replace;
     result.anonymous = (flags & MAP_ANONYMOUS) != 0;
     result.stack = (flags & MAP_GROWSDOWN) != 0;
-    result.low = (flags & kMap32Bit) != 0 && !result.fixed;
+    result.low = (flags & kMap32Bit) != 0;
     result.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;
     result.locked = (flags & MAP_LOCKED) != 0;
     result.synchronous = result.validated && (flags & kMapSync) != 0;

@@ -25,7 +25,7 @@ enum class Check : std::uint8_t {
   length_too_long,     ///< longer than any address space, or so after rounding
   address_misaligned,
   range_wraps,
-  range_empty,
+  range_empty,         ///< after rounding
   range_outside,       ///< not within the lowest and the highest address that can be mapped
   range_has_hole,
   // mmap
@@ -123,7 +123,9 @@ struct Personality {
     Rules checks_after_unmapping;
     /// A hint from the program's text to its data plus RLIMIT_DATA moves behind that.
     bool hints_avoid_the_heap;
-    bool devices_are_the_hosts;  ///< except those of pagers
+    bool hints_round_down;           ///< to their page; otherwise to the next
+    bool devices_are_the_hosts;      ///< except those of pagers
+    bool zero_device_is_unlimited;   ///< /dev/zero gives every protection, whatever its descriptor
     Growth growth;
     std::uint32_t stack_guard_pages;  ///< the lowest pages of a stack stay out of reach
     Error occupied;                   ///< something is where nothing may be replaced
@@ -152,12 +154,17 @@ struct Personality {
   struct Mincore {
     Rules checks;
     bool tells_before_hole;  ///< the vector is filled up to it
+    bool looks_elsewhere;    ///< pages that are there count though this program has not mapped them
   } mincore;
-  Rules mlock;
+  struct Mlock {
+    Rules checks;
+    bool all_or_nothing;  ///< a hole leaves what lies before it as it was
+  } mlock;
   Rules munlock;
   struct Mlockall {
     Rules checks;
     Rules checks_of_current;  ///< with MCL_CURRENT
+    Error cannot_wire;  ///< something that is mapped; Error::none: that stays as it is
   } mlockall;
   Rules munlockall;
   /// Error::none: the break moves, at the host.

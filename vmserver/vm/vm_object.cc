@@ -55,15 +55,7 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       : object_(std::move(object)), durable_(durable), done_(std::move(done)) {
     object_->machine_.write_back_started();
   }
-  ~WriteBack() {
-    std::vector<Done> waiting;
-    {
-      const std::lock_guard guard(object_->lock_);
-      if (--object_->writing_ == 0) waiting.swap(object_->until_written_);
-    }
-    for (const Done& done : waiting) done(Error::none);
-    object_->machine_.write_back_ended();
-  }
+  ~WriteBack() { object_->machine_.write_back_ended(); }
 
   void start(const std::vector<PageRange>& runs) {
     // One more than there are, so that no early answer ends it before all are submitted.
@@ -107,7 +99,14 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       object_->pager_->submit(*part);
       return;
     }
+    // It is over before anybody hears of it.
+    std::vector<Done> waiting;
+    {
+      const std::lock_guard guard(object_->lock_);
+      if (--object_->writing_ == 0) waiting.swap(object_->until_written_);
+    }
     if (done_) done_(error_from_errno(error_));
+    for (const Done& done : waiting) done(Error::none);
   }
 
   const std::shared_ptr<VmObject> object_;
@@ -203,6 +202,12 @@ void VmObject::revalidate(const hal::FileAttributes& now) {
   file_.attributes.modified_ns = now.modified_ns;
   file_.attributes.changed_ns = now.changed_ns;
   backing_->discard(PageRange(PageIndex(0), backing_->pages()));
+}
+
+void VmObject::invalidate(PageRange pages) {
+  const std::lock_guard guard(lock_);
+  if (!tracks_stores() || may_hold_stores() || !flight_.empty()) return;
+  backing_->discard(pages.intersect(PageRange(PageIndex(0), backing_->pages())));
 }
 
 void VmObject::add_mapping(MapEntry& entry) {

@@ -82,6 +82,10 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// Drops what is resident if the file changed since it was read and nobody maps it for writing.
   void revalidate(const hal::FileAttributes& now);
 
+  /// Drops what is resident of `pages`, so that it is read anew, unless somebody may have stored
+  /// there what the file does not have yet.
+  void invalidate(hal::PageRange pages);
+
   // Mappings; the caller holds the entry's space lock.
   void add_mapping(MapEntry& entry);
   void remove_mapping(MapEntry& entry);

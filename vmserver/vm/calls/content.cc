@@ -40,14 +40,14 @@ void write_back(const Runs& runs, bool durable, VmObject::Done done) {
 }
 
 // What mincore says of the pages of a range. Needs the space's lock.
-std::vector<CoreBits> core_of(VmSpace& space, VirtualRange range) {
+std::vector<CoreBits> core_of(VmSpace& space, VirtualRange range, bool elsewhere) {
   std::vector<CoreBits> bits(range.pages());
   const auto index = [&](VirtualAddress address) {
     return (address - range.start()) >> hal::kPageShift;
   };
   // Pages of an object that are there, but that this program has not mapped.
   space.map().for_each_in(range, [&](MapEntry& entry) {
-    if (!entry.object) return;
+    if (!entry.object || !elsewhere) return;
     const VirtualRange part = entry.range.intersect(range);
     entry.object->resident(entry.pages_of(part), [&](hal::PageRange run) {
       const VirtualRange seen = entry.range_of(run);
@@ -63,6 +63,15 @@ std::vector<CoreBits> core_of(VmSpace& space, VirtualRange range) {
     for (std::uint64_t i = index(run.range.start()); i < index(run.range.end()); ++i) {
       bits[i] = {.in_core = true, .referenced = true, .modified = run.written};
     }
+  });
+  // Of a mapping whose stores are tracked it is known which pages were stored to.
+  space.map().for_each_in(range, [&](MapEntry& entry) {
+    if (!entry.tracked()) return;
+    space.pmap().mapped_pages(entry.range.intersect(range), [&](hal::PageRun run) {
+      for (std::uint64_t i = index(run.range.start()); i < index(run.range.end()); ++i) {
+        bits[i].modified = run.stored_to;
+      }
+    });
   });
   return bits;
 }
@@ -103,7 +112,11 @@ void msync(VmSpace& space, Call& call) {
     write_back(runs, false, [](Error) {});
     return call.finish(error);
   }
-  write_back(runs, true, [&call, error](Error failed) {
+  const bool invalidate = checks.sync.invalidate;
+  write_back(runs, true, [&call, error, invalidate, runs](Error failed) {
+    if (invalidate && failed == Error::none) {
+      for (const auto& [object, pages] : runs) object->invalidate(pages);
+    }
     call.finish(failed != Error::none ? failed : error);
   });
 }
@@ -142,7 +155,7 @@ void mincore(VmSpace& space, Call& call) {
     });
     if (!range.empty()) {
       call.data.reserve(range.pages());
-      for (const CoreBits& page : core_of(space, range)) {
+      for (const CoreBits& page : core_of(space, range, rules.looks_elsewhere)) {
         call.data.push_back(call.abi->core_bits(page));
       }
     }

@@ -35,7 +35,8 @@ bool same_for_host(const MapEntry& entry) {
 }
 
 // Private memory on its way to becoming an object that children share. The program goes on meanwhile:
-// who touches the range waits. Step by step:
+// who touches the range waits. (A private mapping of a file is out of reach for that moment; another
+// thread that touches it then gets a SIGSEGV.) Step by step:
 //   take_away   the pages go to a place of their own, in one step
 //   copy_out    the program writes them into the object
 //   map_backing the object takes the range
@@ -48,7 +49,7 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
       : space_(space), call_(call), range_(range), done_(std::move(done)) {}
 
   void start() {
-    auto made = space_.machine().objects().make_anonymous(range_.bytes());
+    auto made = space_.machine().objects().make_anonymous(there().bytes());
     if (!made) return done_(made.error());
     object_ = std::move(made).value();
     if (!set_out()) return done_(Error::no_memory);
@@ -59,6 +60,15 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
   }
 
  private:
+  // The part of the range that has pages: behind a file's end there is nothing to share.
+  VirtualRange there() {
+    const auto guard = space_.lock();
+    const MapEntry* entry = space_.map().find(range_.start());
+    if (entry == nullptr || !entry->object) return range_;
+    const hal::PageRange pages = entry->pages_of(range_).intersect(entry->object->all_pages());
+    return {range_.start(), range_.start() + pages.bytes()};
+  }
+
   // False when there is no place: a program without an arena has none that is the server's alone.
   bool set_out() {
     const auto guard = space_.lock();
@@ -67,12 +77,18 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     const auto place = map.find_space(range_.bytes(), VirtualAddress(0));
     if (entry == nullptr || !place || !map.arena().contains(*place)) return false;
     place_ = *place;
-    auto aside = entry->alike(place_, PageIndex(0));
-    aside->in_transit = true;
+    of_file_ = entry->object != nullptr;
+    auto aside = entry->alike(place_, entry->page);
+    aside->in_transit = !of_file_;
     map.insert(std::move(aside));
     entry->in_transit = true;
+    // What is left in the range of a file's mapping are the file's own pages, which nobody must take
+    // for the program's.
+    if (of_file_) call_.plan.protect(range_, Protection::none());
     Step& step = call_.plan.add(Step::Kind::take_away, range_);
     step.target = place_.start();
+    step.sharing = entry->sharing;
+    if (of_file_) call_.plan.add(Step::Kind::manage, place_);
     return true;
   }
 
@@ -80,6 +96,7 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
   void gone() { done_(Error::io); }
 
   void copy() {
+    const VirtualRange content = there();
     {
       const auto guard = space_.lock();
       const auto copy = [this](VirtualRange part) {
@@ -87,11 +104,12 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
         step.backing = object_->backing();
         step.page = PageIndex((part.start() - place_.start()) >> hal::kPageShift);
       };
-      const bool told = space_.pmap().mapped_pages(
+      // Private memory that nobody has touched is zero in the object, too.
+      const bool told = !of_file_ && space_.pmap().mapped_pages(
           place_, [&](hal::PageRun run) { copy(run.range); });
       if (!told) {
         call_.plan.clear();
-        copy(place_);
+        if (!content.empty()) copy(VirtualRange(place_.start(), place_.start() + content.bytes()));
       }
     }
     if (call_.plan.empty()) return replace();
@@ -153,9 +171,7 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
       const auto guard = space_.lock();
       Step& step = call_.plan.add(Step::Kind::move, place_);
       step.target = range_.start();
-      if (const MapEntry* entry = space_.map().find(range_.start())) {
-        call_.plan.protect(range_, entry->protection);
-      }
+      if (const MapEntry* entry = space_.map().find(range_.start())) step.sharing = entry->sharing;
     }
     call_.run_plan([self = shared_from_this(), error](Error) { self->forget_place(error); });
   }
@@ -165,7 +181,10 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
       const auto guard = space_.lock();
       call_.plan.add(Step::Kind::manage, range_).may_fail = true;
       space_.remove(place_, call_.plan);
-      if (MapEntry* entry = space_.map().find(range_.start())) entry->in_transit = false;
+      if (MapEntry* entry = space_.map().find(range_.start())) {
+        entry->in_transit = false;
+        call_.plan.protect(range_, entry->protection);
+      }
     }
     space_.pmap().wake(range_);
     done_(error);
@@ -176,6 +195,7 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
   const VirtualRange range_;
   const Done done_;
   VirtualRange place_;
+  bool of_file_ = false;
   std::shared_ptr<VmObject> object_;
 };
 
@@ -198,7 +218,7 @@ namespace {
 // copied. A stack would grow into what is not the object's.
 Error unfit(const MapEntry& entry, Inherit wanted) {
   if (wanted == Inherit::share && !entry.shared() && entry.managed()) {
-    return entry.source == Source::anonymous && !entry.stack ? Error::none : Error::not_supported;
+    return entry.stack ? Error::not_supported : Error::none;
   }
   if (wanted == Inherit::share && !entry.shared() && entry.source == Source::host) {
     return Error::not_supported;
@@ -259,7 +279,7 @@ void minherit(VmSpace& space, Call& call) {
     if (error == Error::none && wanted == Inherit::share) {
       map.clip(range);
       map.for_each_in(range, [&](MapEntry& entry) {
-        if (entry.source == Source::anonymous) to_share->push_back(entry.range);
+        if (entry.managed() && !entry.shared()) to_share->push_back(entry.range);
       });
     }
   }

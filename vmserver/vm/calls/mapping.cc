@@ -248,7 +248,9 @@ Place find_place(MmapRequest& m, bool open) {
     return {map.find_space_in(low, m.bytes, m.flags.alignment), Error::no_memory};
   }
   // Behind the heap is where the server puts mappings anyway.
-  const VirtualAddress hint = m.hint() == m.address ? m.address.page_ceil() : VirtualAddress(0);
+  const VirtualAddress asked =
+      m.rules.hints_round_down ? m.address.page_floor() : m.address.page_ceil();
+  const VirtualAddress hint = m.hint() == m.address ? asked : VirtualAddress(0);
   if (open && hint != VirtualAddress(0) && !map.placement().contains(hint) &&
       m.flags.alignment == 0) {
     const auto wanted = VirtualRange::of_length(hint, m.bytes);

@@ -99,7 +99,7 @@ void MmapRequest::settle_source() {
   if (!to_a_file()) return;
   const FileAttributes& file = call.file->attributes;
   if (anonymous_device()) {
-    maximum = Protection::all();
+    if (rules.zero_device_is_unlimited) maximum = Protection::all();
     flags.anonymous = true;
     page = PageIndex(0);
     return;
@@ -135,7 +135,9 @@ bool MmapRequest::over_address_space_limit() const {
 bool MmapRequest::holds(Check check) const {
   switch (check) {
     case Check::length_zero:
-      return length_ == 0 && page_offset == 0;
+      return length_ == 0;
+    case Check::range_empty:
+      return bytes == 0;
     case Check::length_negative:
       return static_cast<std::int64_t>(length_) < 0;
     case Check::length_too_long:
@@ -153,7 +155,7 @@ bool MmapRequest::holds(Check check) const {
     case Check::no_type_nor_anonymous:
       return !flags.shared && !flags.is_private && to_a_file();
     case Check::no_type:
-      return !flags.shared && !flags.is_private && !flags.host_only;
+      return !flags.shared && !flags.is_private;
     case Check::validated_anonymous:
       return flags.validated && flags.anonymous;
     case Check::exclusive_not_fixed:

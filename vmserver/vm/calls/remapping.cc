@@ -73,8 +73,8 @@ class Remap : public std::enable_shared_from_this<Remap> {
     }
     if (entry->source == Source::host) return prepare_host(*entry);
     if (entry->source == Source::device) return Error::invalid;
-    // Several mappings at once are moved, but not resized.
-    if (!entry->range.contains(from_)) {
+    // Several mappings at once are moved, but not resized; what goes is only unmapped.
+    if (!entry->range.contains(from_) && !shrinks_in_place()) {
       if (!fixed_ || bytes_ != from_.bytes() || !map.covers(from_)) return Error::fault;
       bool managed = true;
       map.for_each_in(from_, [&](MapEntry& part) {

@@ -26,16 +26,27 @@ bool lockable(const MapEntry& entry) {
 }  // namespace
 
 void mlock(VmSpace& space, Call& call) {
+  const Personality::Mlock& rules = call.rules->mlock;
   RangeChecks checks(space, call);
   const std::uint64_t flags = call.argument(2);
   checks.flags_unknown = (flags & ~kOnFault) != 0;
-  if (checks.end_call(call.rules->mlock)) return;
-  const VirtualRange range = *checks.range();
-  if (range.empty()) return call.finish(Error::none);
+  if (checks.end_call(rules.checks)) return;
+  VirtualRange range = *checks.range();
+  Error error = Error::none;
+  if (!rules.all_or_nothing) {
+    const auto guard = space.lock();
+    space.refresh_host(range);
+    walk(space.map(), range, [&](VirtualRange hole, MapEntry*) {
+      if (hole.empty()) return true;
+      range = VirtualRange(range.start(), hole.start());
+      error = Error::no_memory;
+      return false;
+    });
+  }
+  if (range.empty()) return call.finish(error);
   call.plan.add(Step::Kind::lock, range).enable = (flags & kOnFault) != 0;
-  call.run_plan([&space, &call, range](Error failed) {
-    if (failed != Error::none) {
-      // All of it or nothing.
+  call.run_plan([&space, &call, &rules, range, error](Error failed) {
+    if (failed != Error::none && rules.all_or_nothing) {
       call.plan.add(Step::Kind::unlock, range).may_fail = true;
       return call.finish(Error::no_memory);
     }
@@ -43,7 +54,7 @@ void mlock(VmSpace& space, Call& call) {
       const auto guard = space.lock();
       space.set_wired(range, true);
     }
-    call.finish(Error::none);
+    call.finish(failed != Error::none ? Error::no_memory : error);
   });
 }
 
@@ -86,13 +97,15 @@ void mlockall(VmSpace& space, Call& call) {
       for (const MapEntry& entry : space.map()) {
         if (!lockable(entry)) continue;
         wired.push_back(entry.range);
-        call.plan.add(Step::Kind::lock, entry.range).enable = how.on_fault;
+        Step& step = call.plan.add(Step::Kind::lock, entry.range);
+        step.enable = how.on_fault;
+        step.may_fail = call.rules->mlockall.cannot_wire == Error::none;
       }
     }
   }
   if (call.plan.empty()) return call.finish(Error::none);
   call.run_plan([&space, &call, wired = std::move(wired)](Error failed) {
-    if (failed != Error::none) return call.finish(Error::again);
+    if (failed != Error::none) return call.finish(call.rules->mlockall.cannot_wire);
     {
       const auto guard = space.lock();
       for (VirtualRange range : wired) space.set_wired(range, true);

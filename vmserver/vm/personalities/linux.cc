@@ -78,7 +78,6 @@ constexpr Rule kMlock[] = {
     {Check::range_wraps, Error::invalid},
     {Check::over_user_lock_limit, Error::no_memory},
     {Check::range_empty, Error::none},
-    {Check::range_has_hole, Error::no_memory},
 };
 
 constexpr Rule kMunlock[] = {
@@ -104,7 +103,9 @@ constexpr Personality kLinux = {
     .mmap = {.checks = kMmap,
              .checks_after_unmapping = {},
              .hints_avoid_the_heap = false,
+             .hints_round_down = true,
              .devices_are_the_hosts = true,
+             .zero_device_is_unlimited = false,
              .growth = Growth::below,
              .stack_guard_pages = 256,  // stack_guard_gap
              .occupied = Error::exists,
@@ -121,10 +122,10 @@ constexpr Personality kLinux = {
     .madvise = {.checks = kMadvise,
                 .holes = {.error = Error::no_memory, .goes_on = true},
                 .strict = true},
-    .mincore = {.checks = kMincore, .tells_before_hole = true},
-    .mlock = kMlock,
+    .mincore = {.checks = kMincore, .tells_before_hole = true, .looks_elsewhere = true},
+    .mlock = {.checks = kMlock, .all_or_nothing = false},
     .munlock = kMunlock,
-    .mlockall = {.checks = kMlockall, .checks_of_current = kMlockallCurrent},
+    .mlockall = {.checks = kMlockall, .checks_of_current = kMlockallCurrent, .cannot_wire = Error::none},
     .munlockall = {},
     .sbrk_error = Error::none,
     .sstk_error = Error::not_supported,
