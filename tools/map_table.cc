@@ -23,8 +23,13 @@ struct TypeCode {
   std::string_view type;
   std::string_view code;
 };
-constexpr std::array<TypeCode, 5> kTypeCodes = {
-    {{"anonymous", "df"}, {"shared", "sw"}, {"file", "vn"}, {"device", "dv"}, {"host", "ho"}}};
+constexpr std::array<TypeCode, 7> kTypeCodes = {{{"anonymous", "df"},
+                                                {"shared", "sw"},
+                                                {"file", "vn"},
+                                                {"device", "dv"},
+                                                {"gap", "ga"},
+                                                {"guard", "gu"},
+                                                {"host", "ho"}}};
 
 }  // namespace
 
