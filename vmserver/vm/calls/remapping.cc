@@ -172,10 +172,9 @@ class Remap : public std::enable_shared_from_this<Remap> {
     const VirtualRange whole(from_.start(), more.end());
     if (!map.arena().contains(whole) || !map.is_free(more)) return false;
     const hal::PageIndex page = entry.page_at(more.start());
-    auto grown = entry.alike(more, page);
-    stay();
     plan_growth(entry, more, page);
-    map.insert(std::move(grown));
+    map.insert(entry.alike(more, page));
+    stay();  // joins neighbours: `entry` may be gone
     map.simplify(more);
     grown_.value = from_.start().value();
     grown_.undo = more;
