@@ -13,19 +13,27 @@
 
 namespace shim {
 
+/// Blocks every signal. Returns which were blocked before, for restore_signals().
+inline uint64_t block_signals() {
+  const uint64_t all = ~uint64_t{0};
+  uint64_t old = 0;
+  sys(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &old, sizeof(old));
+  return old;
+}
+inline void restore_signals(uint64_t blocked) {
+  sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &blocked, 0, sizeof(blocked));
+}
+
 /// Blocks every signal for as long as it lives.
 class SignalsBlocked {
  public:
-  SignalsBlocked() {
-    const uint64_t all = ~uint64_t{0};
-    sys(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &old_, sizeof(old_));
-  }
-  ~SignalsBlocked() { sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &old_, 0, sizeof(old_)); }
+  SignalsBlocked() : old_(block_signals()) {}
+  ~SignalsBlocked() { restore_signals(old_); }
   SignalsBlocked(const SignalsBlocked&) = delete;
   SignalsBlocked& operator=(const SignalsBlocked&) = delete;
 
  private:
-  uint64_t old_ = 0;
+  const uint64_t old_;
 };
 
 class Lock {

@@ -305,6 +305,17 @@ long begin(const char*& what) {
   return 0;
 }
 
+// Tells the server that its operations are done, or which one (-1: none) failed with what errno.
+bool say_done(int socket, uint32_t sequence, int failed_op, int error) {
+  protocol::TrapRequest next{};
+  next.magic = protocol::kMagic;
+  next.sequence = sequence;
+  next.call = protocol::kCallContinue;
+  next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
+  next.args[1] = static_cast<uint64_t>(error);
+  return !failed(send(socket, &next, sizeof(next), nullptr, 0));
+}
+
 // What a child has to set right in its address space; false when the server does not hear of it.
 bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int descriptor) {
   HostOpContext context;
@@ -315,13 +326,7 @@ bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int d
   close_descriptor(descriptor);
   const bool final = (reply.header.flags & protocol::kReplyFinal) != 0;
   if (final && failed_op < 0) return true;
-  protocol::TrapRequest next{};
-  next.magic = protocol::kMagic;
-  next.sequence = reply.header.sequence;
-  next.call = protocol::kCallContinue;
-  next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
-  next.args[1] = static_cast<uint64_t>(error);
-  return !failed(send(socket, &next, sizeof(next), nullptr, 0));
+  return say_done(socket, reply.header.sequence, failed_op, error);
 }
 
 // A new session for an address space that the server knows already: a forked child's, or one whose
@@ -510,13 +515,7 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
       }
       break;
     }
-    protocol::TrapRequest next{};
-    next.magic = protocol::kMagic;
-    next.sequence = request.sequence;
-    next.call = protocol::kCallContinue;
-    next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
-    next.args[1] = static_cast<uint64_t>(error);
-    if (failed(send(self.socket, &next, sizeof(next), nullptr, 0))) end_server_lost(false);
+    if (!say_done(self.socket, request.sequence, failed_op, error)) end_server_lost(false);
   }
   return result;
 }
@@ -545,9 +544,7 @@ void at_exit() {
 // child is what the child is forked with.
 void before_fork() {
   if (!self.prepare_forks || self.state != kServed || is_child()) return;
-  const uint64_t all = ~uint64_t{0};
-  uint64_t signals = 0;
-  sys(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &signals, sizeof(signals));
+  const uint64_t signals = block_signals();
   self.lock.acquire();
   const uint64_t none[6] = {};
   protocol::TrapRequest request = make_request(protocol::kCallFork, none, protocol::kAbiLinux);
@@ -563,14 +560,14 @@ void after_fork_in_parent() {
   self.forking = false;
   const uint64_t signals = self.fork_signals;
   self.lock.release();
-  sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &signals, 0, sizeof(signals));
+  restore_signals(signals);
 }
 
 void after_fork_in_child() {
   const bool restore = self.forking;
   self.forking = false;
   if (self.state == kServed) ensure_session();
-  if (restore) sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &self.fork_signals, 0, 8);
+  if (restore) restore_signals(self.fork_signals);
 }
 
 }  // namespace shim

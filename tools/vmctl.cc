@@ -140,14 +140,8 @@ class VmctlMain {
     kj::MainBuilder builder(context_, kVersion,
                             "Shows the server's counts since it started. Pages are 4 KiB.");
     add_socket_option(builder);
+    add_json_option(builder, "Print one JSON object.");
     return builder
-        .addOption(
-            {"json"},
-            [this]() -> Validity {
-              json_ = true;
-              return true;
-            },
-            "Print one JSON object.")
         .callAfterParsing([this]() -> Validity {
           const auto answer = ControlClient(socket_).statistics();
           if (json_)
@@ -177,14 +171,8 @@ class VmctlMain {
         "A line: mapped or unmapped, process, address, size in bytes, path. \"lost COUNT\" stands "
         "where vmctl was too slow.");
     add_socket_option(builder);
+    add_json_option(builder, "Print a JSON object for each event, one a line.");
     return builder
-        .addOption(
-            {"json"},
-            [this]() -> Validity {
-              json_ = true;
-              return true;
-            },
-            "Print a JSON object for each event, one a line.")
         .addOptionWithArg(
             {"ready-fd"},
             [this](kj::StringPtr text) -> Validity {
@@ -257,6 +245,16 @@ class VmctlMain {
         },
         "PATH",
         "The server's program socket. Default: $" VM_ENV_SOCKET ", or " VM_DEFAULT_SOCKET ".");
+  }
+
+  void add_json_option(kj::MainBuilder& builder, kj::StringPtr help) {
+    builder.addOption(
+        {"json"},
+        [this]() -> Validity {
+          json_ = true;
+          return true;
+        },
+        help);
   }
 
   void say_ready() const {

@@ -77,6 +77,7 @@ TEST_CASE("a listener is told every event in order, from any thread", "[exec]") 
   std::thread calls([&] {
     for (int i = 0; i < 1000; ++i) {
       trace.tell(numbered(i));
+      // In several batches, so that the listener is woken more than once.
       if (i % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   });

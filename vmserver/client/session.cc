@@ -117,13 +117,17 @@ void Session::watch_process() {
   const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid_.load(), 0));
   if (descriptor < 0) return;  // gone already, or of another pid namespace: the sweep finds it
   process_.assign(descriptor);
-  if (pmap_ != nullptr) {
-    pmap_->set_process(SharedDescriptor(fcntl(descriptor, F_DUPFD_CLOEXEC, 0)));
-  }
+  name_process();
   process_.async_wait(Descriptor::wait_read,
                       [self = shared_from_this()](const boost::system::error_code& error) {
                         if (!error) self->close("it has ended");
                       });
+}
+
+// A new session knows its process before it has page tables, a forked child the other way round.
+void Session::name_process() {
+  if (pmap_ == nullptr || !process_.is_open()) return;
+  pmap_->set_process(SharedDescriptor(fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 0)));
 }
 
 void Session::wait_for_frame() {
@@ -210,9 +214,7 @@ void Session::begin(const ReceivedFrame& frame) {
     return reject(error.what());
   }
   pmap_ = pmap.get();
-  if (process_.is_open()) {
-    pmap_->set_process(SharedDescriptor(fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 0)));
-  }
+  name_process();
   space_ = std::make_unique<vm::VmSpace>(server_.machine(), std::move(pmap), layout);
   if (!write_nameplate()) return reject("its nameplate cannot be written");
   serving_ = true;

@@ -81,6 +81,7 @@ class Session : public std::enable_shared_from_this<Session> {
   static void make_secret(std::array<std::uint64_t, 2>& secret);
   void read_peer();
   void watch_process();
+  void name_process();
 
   void serve_faults();
   void wait_for_fault();

@@ -59,17 +59,11 @@ std::vector<CoreBits> core_of(VmSpace& space, VirtualRange range, bool elsewhere
       }
     });
   });
-  space.pmap().mapped_pages(range, [&](hal::PageRun run) {
-    for (std::uint64_t i = index(run.range.start()); i < index(run.range.end()); ++i) {
-      bits[i] = {.in_core = true, .referenced = true, .modified = run.written};
-    }
-  });
-  // Of a mapping whose stores are tracked it is known which pages were stored to.
   space.map().for_each_in(range, [&](MapEntry& entry) {
-    if (!entry.tracked()) return;
     space.pmap().mapped_pages(entry.range.intersect(range), [&](hal::PageRun run) {
+      const bool modified = entry.tracked() ? run.stored_to : run.written;
       for (std::uint64_t i = index(run.range.start()); i < index(run.range.end()); ++i) {
-        bits[i].modified = run.stored_to;
+        bits[i] = {.in_core = true, .referenced = true, .modified = modified};
       }
     });
   });

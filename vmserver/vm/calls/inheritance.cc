@@ -217,10 +217,8 @@ namespace {
 // What cannot be given: the host's own private memory cannot be shared, and a device's pages cannot be
 // copied. A stack would grow into what is not the object's.
 Error unfit(const MapEntry& entry, Inherit wanted) {
-  if (wanted == Inherit::share && !entry.shared() && entry.managed()) {
-    return entry.stack ? Error::not_supported : Error::none;
-  }
-  if (wanted == Inherit::share && !entry.shared() && entry.source == Source::host) {
+  if (wanted == Inherit::share && !entry.shared() &&
+      (entry.stack || entry.source == Source::host)) {
     return Error::not_supported;
   }
   const bool device = entry.source == Source::device || (entry.object && entry.object->host_memory());
