@@ -29,10 +29,8 @@ namespace shim {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kArenaBytes = uint64_t{16} << 40;
-constexpr uint64_t kLeastArenaBytes = uint64_t{64} << 30;
-// The nameplate page and, so that the arena begins on a 2 MiB boundary of its own, room behind it.
-constexpr uint64_t kNameplateRoom = uint64_t{2} << 20;
+// How often a call is made again whose room turned out not to be free.
+constexpr unsigned kMostAttempts = 8;
 // Descriptors go as high as a program with the usual limit of 1024 allows, out of the way of those
 // it opens and expects to be small.
 constexpr long kHighDescriptor = 960;
@@ -69,8 +67,6 @@ struct {
   unsigned page_size = kPage;
   bool tracks = false;
   bool prepare_forks = false;  // the server wants to hear of forks before they happen
-  uint64_t fork_signals = 0;   // blocked before the fork that is under way
-  bool forking = false;        // the lock is held for a fork
   char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
 } self;
 
@@ -209,33 +205,13 @@ void mark_parent() {
 
 bool is_child() { return self.parent_mark != nullptr && *self.parent_mark != 1; }
 
-struct Arena {
-  uint64_t nameplate = 0;
-  uint64_t start = 0;
-  uint64_t bytes = 0;
-};
-
-bool reserve(Arena& arena) {
-  // A finite RLIMIT_AS counts the reservation: then every mapping is made for itself.
-  const bool unlimited = limit_of(RLIMIT_AS, false) == ~uint64_t{0};
-  uint64_t bytes = unlimited ? kArenaBytes : kPage;
-  long start = -ENOMEM;
-  for (; bytes >= kLeastArenaBytes; bytes /= 2) {
-    start = sys(SYS_mmap, 0, bytes, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!failed(start)) break;
-  }
-  if (failed(start)) {
-    bytes = kPage;
-    start = sys(SYS_mmap, 0, bytes, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (failed(start)) return false;
-  }
-  arena.nameplate = static_cast<uint64_t>(start);
-  if (bytes > kNameplateRoom) {
-    arena.start = arena.nameplate + kNameplateRoom;
-    arena.bytes = bytes - kNameplateRoom;
-  }
-  return !failed(sys(SYS_mprotect, start, kPage, 1 /* read */)) &&
-         !failed(sys(SYS_madvise, start, kPage, MADV_WIPEONFORK));
+// The page that tells a child who it is. Returns its address, or a negative errno.
+long make_nameplate() {
+  const long page =
+      sys(SYS_mmap, 0, kPage, 1 /* read */, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (failed(page)) return page;
+  const long wiped = sys(SYS_madvise, page, kPage, MADV_WIPEONFORK);
+  return failed(wiped) ? wiped : page;
 }
 
 void keep(int socket, int userfaultfd, bool with_stub) {
@@ -271,17 +247,15 @@ long begin(const char*& what) {
   close_descriptor(greeted.descriptor);
   if (failed(userfaultfd)) return userfaultfd;
 
-  what = "reserving address space";
-  Arena arena;
-  if (!reserve(arena)) return -ENOMEM;
+  what = "a page for the nameplate";
+  const long nameplate = make_nameplate();
+  if (failed(nameplate)) return nameplate;
 
   what = "session";
   protocol::Begin request{};
   request.magic = protocol::kMagic;
   request.version = protocol::kVersion;
-  request.arena_start = arena.start;
-  request.arena_bytes = arena.bytes;
-  request.nameplate = arena.nameplate;
+  request.nameplate = static_cast<uint64_t>(nameplate);
   request.program_headers = getauxval(AT_PHDR);
   request.map_minimum = 0;
   request.map_maximum = kMapMaximum;
@@ -300,7 +274,7 @@ long begin(const char*& what) {
   if (answered.bytes < static_cast<long>(sizeof(reply.header))) return -ECONNRESET;
   if (reply.header.error != 0) return -reply.header.error;
 
-  self.nameplate = reinterpret_cast<const protocol::Nameplate*>(arena.nameplate);
+  self.nameplate = reinterpret_cast<const protocol::Nameplate*>(nameplate);
   keep(static_cast<int>(socket), static_cast<int>(userfaultfd), true);
   return 0;
 }
@@ -460,8 +434,13 @@ protocol::TrapRequest make_request(protocol::CallNumber number, const uint64_t (
   return request;
 }
 
+struct Outcome {
+  Result result;
+  bool again = false;  // nothing was done: the call is to be made once more
+};
+
 // Needs the lock.
-Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
+Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
   check_descriptors();
   request.sequence = ++self.sequence;
   long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
@@ -471,7 +450,8 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
   }
   if (failed(sent)) end_server_lost(false);
 
-  Result result;
+  Outcome outcome;
+  Result& result = outcome.result;
   for (;;) {
     protocol::TrapReply reply;
     const Received received = receive(self.socket, &reply, sizeof(reply));
@@ -499,6 +479,7 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
 
     const bool final = (header.flags & protocol::kReplyFinal) != 0;
     if (final && failed_op < 0) {
+      outcome.again = (header.flags & protocol::kReplyAgain) != 0;
       result.error = header.error;
       result.value = static_cast<long>(header.value);
       if (result.error == 0 && ops.value_from_host) {
@@ -517,7 +498,7 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
     }
     if (!say_done(self.socket, request.sequence, failed_op, error)) end_server_lost(false);
   }
-  return result;
+  return outcome;
 }
 
 }  // namespace
@@ -527,9 +508,14 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   protocol::TrapRequest request = make_request(number, args, abi);
   SignalsBlocked blocked;
   self.lock.acquire();
-  const Result result = carry_out(request, descriptor, sink, context);
+  Outcome outcome;
+  for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
+    outcome = carry_out(request, descriptor, sink, context);
+    if (!outcome.again) break;
+  }
   self.lock.release();
-  return result;
+  if (outcome.again) return {0, ENOMEM};
+  return outcome.result;
 }
 
 unsigned page_size() { return self.page_size; }
@@ -540,34 +526,24 @@ void at_exit() {
   call(protocol::kCallExit, none);
 }
 
-// From here to the fork's end no call of another thread comes between: what the server keeps for the
-// child is what the child is forked with.
+// The lock is not kept across the fork: libc takes malloc's locks meanwhile, and whoever holds one of
+// those may be waiting for ours.
 void before_fork() {
   if (!self.prepare_forks || self.state != kServed || is_child()) return;
-  const uint64_t signals = block_signals();
-  self.lock.acquire();
-  const uint64_t none[6] = {};
-  protocol::TrapRequest request = make_request(protocol::kCallFork, none, protocol::kAbiLinux);
-  const Result result = carry_out(request, -1, nullptr, nullptr);
+  const uint64_t thread[6] = {static_cast<uint64_t>(sys(SYS_gettid))};
+  const Result result = call(protocol::kCallFork, thread);
   if (result.error != 0) say("what a child is to have a copy of cannot be kept: ",
                              error_text(result.error));
-  self.fork_signals = signals;
-  self.forking = true;
 }
 
 void after_fork_in_parent() {
-  if (!self.forking) return;
-  self.forking = false;
-  const uint64_t signals = self.fork_signals;
-  self.lock.release();
-  restore_signals(signals);
+  if (!self.prepare_forks || self.state != kServed) return;
+  const uint64_t thread[6] = {static_cast<uint64_t>(sys(SYS_gettid))};
+  call(protocol::kCallForked, thread);
 }
 
 void after_fork_in_child() {
-  const bool restore = self.forking;
-  self.forking = false;
   if (self.state == kServed) ensure_session();
-  if (restore) restore_signals(self.fork_signals);
 }
 
 }  // namespace shim

@@ -75,10 +75,11 @@ void Session::ActiveCall::send_last() {
   std::uint32_t flags = protocol::kReplyFinal;
   if (answer_.value_from_host) flags |= protocol::kReplyValueFromHost;
   if (answer_.prepare_forks) flags |= protocol::kReplyPrepareForks;
+  if (answer_.again) flags |= protocol::kReplyAgain;
   const HostOpBatch* batch = batches_.empty() ? nullptr : &batches_.back();
   // The session is ready for the next request before the program can send one.
   session_->last_ = request;
-  session_->last_undo_ = answer_.undo;
+  session_->last_answer_ = answer_;
   session_->call_.reset();
   const bool sent = session_->send_reply(request, flags, vm::to_errno(answer_.error),
                                          answer_.value, batch, data);
@@ -94,7 +95,7 @@ void Session::ActiveCall::continued(bool ok, int error) {
   const vm::Error failed = vm::error_from_errno(error);
   if (finishing_) {
     finishing_ = false;
-    session_->space_->undo(*this, answer_.undo, failed);
+    session_->space_->undo(*this, answer_, failed);
     return;
   }
   const Next next = std::move(next_);
