@@ -412,13 +412,34 @@ void become_child() {
   if (identity_of(userfaultfd) == self.userfaultfd_identity) close_descriptor(userfaultfd);
 }
 
+// From the stub, unless its descriptors are those of a session before this one.
+bool take_back() {
+  int socket = -1;
+  int userfaultfd = -1;
+  if (!fetch_from_stub(socket, userfaultfd)) return false;
+  if (!(identity_of(socket) == self.socket_identity) ||
+      !(identity_of(userfaultfd) == self.userfaultfd_identity)) {
+    close_descriptor(socket);
+    close_descriptor(userfaultfd);
+    return false;
+  }
+  // One that is still open would be left over.
+  if (identity_of(self.socket) == self.socket_identity) close_descriptor(self.socket);
+  if (identity_of(self.userfaultfd) == self.userfaultfd_identity) {
+    close_descriptor(self.userfaultfd);
+  }
+  self.socket = move_high(socket);
+  self.userfaultfd = move_high(userfaultfd);
+  return true;
+}
+
 // The program may have closed our descriptors, or made something else of their numbers.
 void check_descriptors() {
   if (identity_of(self.socket) == self.socket_identity &&
       identity_of(self.userfaultfd) == self.userfaultfd_identity) {
     return;
   }
-  if (!adopt(-1)) end_server_lost(false);
+  if (!take_back() && !adopt(-1)) end_server_lost(false);
 }
 
 }  // namespace
