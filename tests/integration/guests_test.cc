@@ -69,6 +69,10 @@ TEST_CASE("a program that puts its own files onto every number keeps them and is
   CHECK(result_of({"descriptors", "put_own_everywhere"}) == kOk);
 }
 
+TEST_CASE("children of a program that has no descriptor left are served") {
+  CHECK(result_of({"descriptors", "fork_with_none_left"}) == kOk);
+}
+
 TEST_CASE("nothing of the library is open in a program that a served one becomes") {
   const std::string next = support::program_path("descriptors");
   CHECK(result_of({"descriptors", "become_unserved", next, "none_open"}) == kOk);
