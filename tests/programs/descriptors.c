@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 
 static void use_memory(void) {
@@ -135,6 +136,19 @@ static void small_numbers(char** arguments) {
   check(open("/dev/null", O_RDONLY) == 4);
 }
 
+// With the library of wrap_open.c preloaded too: both are in force.
+static void opens_are_wrapped(char** arguments) {
+  int (*counted)(void) = NULL;
+  *(void**)&counted = dlsym(RTLD_DEFAULT, "opens_counted");
+  check(counted != NULL);
+  const int before = counted();
+  const int file = open(arguments[0], O_RDWR);
+  check(file >= 0 && counted() == before + 1);
+  byte* mapped = mmap(NULL, 64 * PAGE, PROT_READ, MAP_SHARED, file, 0);
+  check(mapped != MAP_FAILED && is_pattern(mapped, 64 * PAGE, 0));
+  use_memory();
+}
+
 // The library holds no pipe open: its reader sees the end.
 static void pipes_end(char** arguments) {
   (void)arguments;
@@ -158,4 +172,4 @@ static void pipes_end(char** arguments) {
 }
 
 CASES(CASE(close_all), CASE(close_one_by_one), CASE(close_in_child), CASE(put_own_everywhere),
-      CASE(none_open), CASE(fork_with_none_left), CASE(become_unserved), CASE(small_numbers), CASE(pipes_end))
+      CASE(none_open), CASE(opens_are_wrapped), CASE(fork_with_none_left), CASE(become_unserved), CASE(small_numbers), CASE(pipes_end))
