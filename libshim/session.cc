@@ -34,8 +34,8 @@ constexpr unsigned kMostAttempts = 8;
 // Descriptors go as high as a program with the usual limit of 1024 allows, out of the way of those
 // it opens and expects to be small.
 constexpr long kHighDescriptor = 960;
-// With a lower limit, this far below it: two descriptors, and two more while they are replaced.
-constexpr uint64_t kRoomBelowLimit = 4;
+// With a lower limit, this far below it: three descriptors, and two more while they are replaced.
+constexpr uint64_t kRoomBelowLimit = 5;
 #if defined(__aarch64__)
 constexpr uint64_t kMapMaximum = uint64_t{1} << 48;
 #else
@@ -59,6 +59,7 @@ struct {
   int state = kNotYet;
   int socket = -1;
   int userfaultfd = -1;
+  int spare = -1;  // the userfaultfd once more: room for a child whose parent has no number left
   Identity socket_identity;
   Identity userfaultfd_identity;
   const protocol::Nameplate* nameplate = nullptr;
@@ -86,14 +87,17 @@ uint64_t limit_of(int resource, bool hard) {
   return hard ? limit.rlim_max : limit.rlim_cur;
 }
 
+long duplicate_high(int descriptor) {
+  const long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
+  if (!failed(at)) return at;
+  const uint64_t limit = limit_of(RLIMIT_NOFILE, false);
+  const uint64_t least = limit > kRoomBelowLimit ? limit - kRoomBelowLimit : 0;
+  return sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, least);
+}
+
 int move_high(int descriptor) {
   if (descriptor < 0) return descriptor;
-  long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
-  if (failed(at)) {
-    const uint64_t limit = limit_of(RLIMIT_NOFILE, false);
-    const uint64_t least = limit > kRoomBelowLimit ? limit - kRoomBelowLimit : 0;
-    at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, least);
-  }
+  const long at = duplicate_high(descriptor);
   if (failed(at)) return descriptor;
   close_descriptor(descriptor);
   return static_cast<int>(at);
@@ -102,6 +106,7 @@ int move_high(int descriptor) {
 struct Received {
   long bytes = 0;
   int descriptor = -1;
+  bool no_room = false;  // a descriptor came along, and no number is left for it
 };
 
 Received receive(int socket, void* buffer, size_t size) {
@@ -117,6 +122,7 @@ Received receive(int socket, void* buffer, size_t size) {
     received.bytes = sys(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
   } while (received.bytes == -EINTR);
   if (received.bytes > 0) {
+    received.no_room = (message.msg_flags & MSG_CTRUNC) != 0;
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
       memcpy(&received.descriptor, CMSG_DATA(header), sizeof(int));
@@ -214,11 +220,18 @@ long make_nameplate() {
   return failed(wiped) ? wiped : page;
 }
 
+void make_spare() {
+  long spare = duplicate_high(self.userfaultfd);
+  if (failed(spare)) spare = sys(SYS_fcntl, self.userfaultfd, F_DUPFD_CLOEXEC, 0);
+  self.spare = failed(spare) ? -1 : static_cast<int>(spare);
+}
+
 void keep(int socket, int userfaultfd, bool with_stub) {
   self.socket = move_high(socket);
   self.userfaultfd = move_high(userfaultfd);
   self.socket_identity = identity_of(self.socket);
   self.userfaultfd_identity = identity_of(self.userfaultfd);
+  make_spare();
   mark_parent();
   // One that closed our descriptors still has its stub, with descriptors of its own.
   if (!with_stub) return;
@@ -381,9 +394,36 @@ void become_child() {
   const int socket = self.socket;
   const int userfaultfd = self.userfaultfd;
   const bool intact = identity_of(socket) == self.socket_identity;
+  // The parent's, and of no use here.
+  const int theirs[] = {userfaultfd, self.spare};
+  for (const int one : theirs) {
+    if (identity_of(one) == self.userfaultfd_identity) close_descriptor(one);
+  }
   if (!(intact && adopt(socket)) && !adopt(-1)) end_server_lost(false);
   if (intact) close_descriptor(socket);
-  if (identity_of(userfaultfd) == self.userfaultfd_identity) close_descriptor(userfaultfd);
+  if (self.spare < 0) make_spare();
+}
+
+// From the stub, unless its descriptors are those of a session before this one.
+bool take_back() {
+  int socket = -1;
+  int userfaultfd = -1;
+  if (!fetch_from_stub(socket, userfaultfd)) return false;
+  if (!(identity_of(socket) == self.socket_identity) ||
+      !(identity_of(userfaultfd) == self.userfaultfd_identity)) {
+    close_descriptor(socket);
+    close_descriptor(userfaultfd);
+    return false;
+  }
+  // One that is still open would be left over.
+  if (identity_of(self.socket) == self.socket_identity) close_descriptor(self.socket);
+  if (identity_of(self.userfaultfd) == self.userfaultfd_identity) {
+    close_descriptor(self.userfaultfd);
+  }
+  self.socket = move_high(socket);
+  self.userfaultfd = move_high(userfaultfd);
+  if (!(identity_of(self.spare) == self.userfaultfd_identity)) make_spare();
+  return true;
 }
 
 // The program may have closed our descriptors, or made something else of their numbers.
@@ -392,7 +432,7 @@ void check_descriptors() {
       identity_of(self.userfaultfd) == self.userfaultfd_identity) {
     return;
   }
-  if (!adopt(-1)) end_server_lost(false);
+  if (!take_back() && !adopt(-1)) end_server_lost(false);
 }
 
 }  // namespace
@@ -439,8 +479,9 @@ struct Outcome {
   bool again = false;  // nothing was done: the call is to be made once more
 };
 
-// Needs the lock.
-Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
+// Needs the lock. `no_room`: it failed because no number was left for a descriptor.
+Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context,
+                       bool& no_room) {
   check_descriptors();
   request.sequence = ++self.sequence;
   long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
@@ -466,6 +507,7 @@ Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink,
       close_descriptor(received.descriptor);
       continue;
     }
+    no_room |= received.no_room;
     HostOpContext ops;
     ops.userfaultfd = self.userfaultfd;
     ops.descriptor = received.descriptor;
@@ -498,6 +540,17 @@ Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink,
     }
     if (!say_done(self.socket, request.sequence, failed_op, error)) end_server_lost(false);
   }
+  return outcome;
+}
+
+Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
+  bool no_room = false;
+  Outcome outcome = carry_out_once(request, descriptor, sink, context, no_room);
+  if (outcome.result.error == 0 || !no_room || self.spare < 0) return outcome;
+  // The call left nothing behind: once more, with room.
+  if (identity_of(self.spare) == self.userfaultfd_identity) close_descriptor(self.spare);
+  outcome = carry_out_once(request, descriptor, sink, context, no_room);
+  make_spare();
   return outcome;
 }
 

@@ -131,7 +131,9 @@ void Session::watch_process() {
   name_process();
   process_.async_wait(Descriptor::wait_read,
                       [self = shared_from_this()](const boost::system::error_code& error) {
-                        if (!error) self->close("it has ended");
+                        // Another process may share its memory (clone with CLONE_VM); the end of
+                        // that the sweep finds.
+                        if (!error && !self->alive()) self->close("it has ended");
                       });
 }
 
