@@ -1,5 +1,5 @@
-/* Something to debug: memory on the heap, in a mapping and never touched; with "wait" it says where
-   that is, and waits for a line. */
+/* Something to debug, with memory from malloc, from mmap, and some that it never touches. With "wait"
+   it says where that is, and waits for a line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,14 @@ struct block {
 
 static unsigned long total;
 static struct block* block;
+static int* mapped;
 static int* untouched;
+
+static void* map(size_t size) {
+  void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) abort();
+  return memory;
+}
 
 static void work(int round) {
   for (int i = 0; i < 400000; i += 1000) {
@@ -26,17 +33,16 @@ int main(int argc, char** argv) {
   const int rounds = argc > 1 ? atoi(argv[1]) : 3;
   block = malloc(sizeof *block);
   memset(block, 0, sizeof *block);
-  untouched =
-      mmap(NULL, 1 << 22, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (untouched == MAP_FAILED) return 1;
-  untouched[0] = 42;
+  mapped = map(1 << 22);
+  for (int i = 0; i < 1 << 20; ++i) mapped[i] = i ^ 0x5a5a5a;
+  untouched = map(1 << 22);
   for (int round = 1; round <= rounds; ++round) work(round);
   if (argc > 2 && strcmp(argv[2], "wait") == 0) {
-    puts("ready");
+    printf("ready %p\n", (void*)(untouched + 500000));
     fflush(stdout);
     getchar();
   }
-  printf("%s: %lu %d %u\n", block->text, total, untouched[0] + untouched[500000],
+  printf("%s: %lu %d %u\n", block->text, total, mapped[500000] + untouched[500000],
          block->words[300000]);
   return 0;
 }

@@ -15,9 +15,11 @@ print total
 print block->text
 x/4uw block->words
 x/2uw &block->words[300000]
-print untouched[500000]
+print mapped[500000]
 set var block->words[300000] = 1234
+set var mapped[500000] = 77
 print block->words[300000]
+dump binary memory mapped.dump mapped (mapped + 1048576)
 watch total
 continue
 continue
@@ -25,6 +27,9 @@ delete
 finish
 continue
 G
-gdb -q -nx -batch -x commands ./debugged 2>&1 | grep -v -e '^\[Thread debugging' -e '^Using host libthread' -e '^\[New Thread' \
-  -e '^\[Thread 0x' | sed -E 's/0x[0-9a-f]{6,}/ADDRESS/g; s/process [0-9]+/process PID/; s/LWP [0-9]+/LWP TID/'
+gdb -q -nx -batch -x commands ./debugged > "$SCRATCH/gdb"
+# What gdb says of threads is left out, because the shim has one; and addresses and numbers of
+# processes, because they differ.
+grep -v -e '^\[Thread ' -e '^\[New Thread ' -e '^Using host libthread_db' "$SCRATCH/gdb" |
+  sed -E 's/^Thread 1 "debugged" hit //; s/0x[0-9a-f]{6,}/ADDRESS/g; s/process [0-9]+/process PID/'
 rm debugged
