@@ -1,6 +1,7 @@
 #include "tools/private_server.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,8 +20,14 @@ namespace {
 
 constexpr const char* kSocketName = "/vm.sock";
 
-/// A directory that only this user can enter, its path short enough for the sockets in it.
-std::string make_directory() {
+bool others_can_enter(const std::string& directory) {
+  struct stat status = {};
+  return ::stat(directory.c_str(), &status) == 0 && (status.st_mode & S_IXOTH) != 0;
+}
+
+/// A directory that only this user can list, its path short enough for the sockets in it. Others
+/// can enter it only when `for_others`.
+std::string make_directory(bool for_others) {
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");
   std::string last_error;
   for (const std::string& parent :
@@ -28,7 +35,12 @@ std::string make_directory() {
     if (!parent.starts_with('/')) continue;
     std::string path = parent + "/vmrun-XXXXXX";
     if (path.size() + sizeof "/vm.sock" VM_RPC_SUFFIX > sizeof(sockaddr_un::sun_path)) continue;
-    if (::mkdtemp(path.data()) != nullptr) return path;
+    if (for_others && !others_can_enter(parent)) {
+      last_error = parent + ": other users cannot enter it";
+      continue;
+    }
+    if (::mkdtemp(path.data()) != nullptr && (!for_others || ::chmod(path.c_str(), 0711) == 0))
+      return path;
     last_error = describe_errno("make a directory in " + parent, errno);
   }
   throw std::runtime_error(last_error);
@@ -61,7 +73,7 @@ PrivateServer::PrivateServer(const Installation& parts, const ServerOptions& opt
   UniqueFd other_end = above_standard(UniqueFd(ends[1]));
   if (!keeper_ || !other_end) throw std::runtime_error(describe_errno("dup", errno));
 
-  const std::string directory = make_directory();
+  const std::string directory = make_directory(!options.socket_mode.empty());
   socket_ = directory + kSocketName;
   keeper_pid_ = ::fork();
   if (keeper_pid_ < 0) {

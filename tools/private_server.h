@@ -31,6 +31,8 @@ struct ServerOptions {
   std::string personality;
   std::string max_proc_mmap;
   std::string policy;  ///< absolute path
+  /// Who may connect, octal. With one, every user can reach the socket in its directory.
+  std::string socket_mode;
   std::string log_level;
 };
 

@@ -118,6 +118,9 @@ class VmrunMain {
                           "Most mappings of one program; 0 for no maximum.")
         .addOptionWithArg({"policy"}, KJ_BIND_METHOD(*this, set_policy), "FILE",
                           "Deny mappings by the rules in FILE.")
+        .addOptionWithArg({"socket-mode"}, KJ_BIND_METHOD(*this, set_socket_mode), "MODE",
+                          "Who may use the private server, octal: 0666 serves PROGRAM's processes "
+                          "of other users, too. Default: 0600.")
         .addOptionWithArg(
             {"log-level"}, KJ_BIND_METHOD(*this, set_log_level), "LEVEL",
             "What the private server and its pagers say on stderr: trace, debug, info, warn, "
@@ -157,6 +160,9 @@ class VmrunMain {
     if (text.size() != 0) options_.server.policy = std::filesystem::absolute(text.cStr());
     return text.size() != 0 ? Validity(true) : kj::str("empty path");
   }
+  Validity set_socket_mode(kj::StringPtr text) {
+    return set("mode", options_.server.socket_mode, text);
+  }
   Validity set_log_level(kj::StringPtr text) {
     return set("log level", options_.server.log_level, text);
   }
@@ -182,11 +188,10 @@ class VmrunMain {
     const ServerOptions& server = options_.server;
     if (!options_.socket.empty() &&
         !(server.memory.empty() && server.personality.empty() && server.max_proc_mmap.empty() &&
-          server.policy.empty() && server.log_level.empty()))
+          server.policy.empty() && server.socket_mode.empty() && server.log_level.empty()))
       return kj::str(
-          "--memory, --personality, --max-proc-mmap, --policy and --log-level are for a private "
-          "server, not for "
-          "the one at --socket");
+          "--memory, --personality, --max-proc-mmap, --policy, --socket-mode and --log-level are "
+          "for a private server, not for the one at --socket");
     try {
       run(options_);
     } catch (const PrivateServer::ServerFailed& failed) {

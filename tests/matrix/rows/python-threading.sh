@@ -1,0 +1,4 @@
+# title: python3's own test_threading
+# timeout: 120
+. "$MATRIX/python_suite.sh"
+python_suite test_threading
