@@ -1,6 +1,7 @@
 // The functions that programs built with the host's headers call.
 //
-// They are found before libc's because the library is preloaded, or linked before libc.
+// They are found before libc's because the library is preloaded, or linked before libc. What libc
+// calls for itself arrives in libc_calls.cc.
 #include "libshim/calls.h"
 
 #include <stdarg.h>

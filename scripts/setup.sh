@@ -10,7 +10,7 @@ die() {
   exit 1
 }
 
-# The packages of these kinds ("build", "test") that are not installed, one on a line.
+# The packages of these kinds ("build", "test", "long") that are not installed, one on a line.
 missing_packages() {
   local wanted installed
   wanted=$(awk -v kinds=" $* " '!/^#/ && NF == 2 && index(kinds, " " $1 " ") { print $2 }' \
