@@ -6,6 +6,7 @@
 // do it, so the Plan travels in the reply to the call; hal/sim carries it out on the spot.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
@@ -30,16 +31,17 @@ enum class Inherit : std::uint8_t { share, copy, none, zero };
 
 struct Step {
   enum class Kind : std::uint8_t {
-    vacate,       ///< drop what is there; inaccessible, still managed
-    claim,        ///< take over a range outside the arena; fails if something is there
-    replace,      ///< take over a range outside the arena, whatever is there
+    claim,        ///< private memory with `protection` (`enable`: more than there is may be
+                  ///< mapped); fails if something is there
+    replace,      ///< the same, whatever is there
     /// Show `backing` from `page` on, with `protection`: none, unless missing pages that nobody is
-    /// told of before the step is done are zero pages indeed.
+    /// told of before the step is done are zero pages indeed. With `enable` it fails if something is
+    /// there.
     map_backing,
     map_device,   ///< show the host device behind the program's own descriptor `descriptor`
     track,        ///< from now on tell which pages are written (Sharing::shared_tracked)
     protect,
-    give_back,    ///< leave the range to the host, unmapped
+    give_back,    ///< unmap the range
     /// Private pages of the range go to `target`, in one step; whoever touches the range from then on
     /// finds pages missing. `target` is managed then, and readable.
     take_away,
@@ -88,6 +90,13 @@ class Plan {
   }
   void protect(VirtualRange range, Protection protection) {
     add(Step::Kind::protect, range).protection = protection;
+  }
+  /// Takes out what unmaps nothing but parts of the range: it is going to be replaced in one step.
+  void keep_mapped(VirtualRange range) {
+    const auto kept = std::remove_if(steps_.begin(), steps_.end(), [&](const Step& step) {
+      return step.kind == Step::Kind::give_back && range.contains(step.range);
+    });
+    steps_.erase(kept, steps_.end());
   }
   const Steps& steps() const { return steps_; }
   bool empty() const { return steps_.empty(); }

@@ -16,8 +16,12 @@ namespace {
 
 using protocol::HostOp;
 
-constexpr uint64_t kProtNone = 0;
-constexpr uint64_t kReserveFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+long map_memory(const HostOp& op, int where) {
+  const int promise = op.b != 0 ? MAP_NORESERVE : 0;
+  return sys(SYS_mmap, op.address, op.bytes, op.a, MAP_PRIVATE | MAP_ANONYMOUS | promise | where, -1,
+             0);
+}
 
 // On the range of the operation rather than the caller's: the rest of it is the server's.
 long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
@@ -90,14 +94,14 @@ long copy_out(const HostOp& op, int descriptor) {
 long run_one(const HostOp& op, HostOpContext& context) {
   switch (op.kind) {
     case HostOp::kReserve:
-      return sys(SYS_mmap, op.address, op.bytes, kProtNone, kReserveFlags | MAP_FIXED, -1, 0);
+      return map_memory(op, MAP_FIXED);
     case HostOp::kClaim:
-      return sys(SYS_mmap, op.address, op.bytes, kProtNone,
-                 kReserveFlags | MAP_FIXED_NOREPLACE, -1, 0);
+      return map_memory(op, MAP_FIXED_NOREPLACE);
     case HostOp::kMapBacking:
       return sys(SYS_mmap, op.address, op.bytes, op.c,
-                 MAP_FIXED | MAP_NORESERVE |
-                     (op.b == protocol::kMapShared ? MAP_SHARED : MAP_PRIVATE),
+                 ((op.b & protocol::kMapClaim) != 0 ? MAP_FIXED_NOREPLACE : MAP_FIXED) |
+                     MAP_NORESERVE |
+                     ((op.b & protocol::kMapShared) != 0 ? MAP_SHARED : MAP_PRIVATE),
                  context.descriptor, op.a);
     case HostOp::kMapDescriptor:
       return sys(SYS_mmap, op.address, op.bytes, op.b, MAP_FIXED | MAP_SHARED, op.c, op.a);

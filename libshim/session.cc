@@ -15,6 +15,7 @@
 #include <sys/un.h>
 
 #include "libshim/host_ops.h"
+#include "libshim/libc_calls.h"
 #include "libshim/lock.h"
 #include "libshim/report.h"
 #include "libshim/stub.h"
@@ -29,15 +30,13 @@ namespace shim {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kArenaBytes = uint64_t{16} << 40;
-constexpr uint64_t kLeastArenaBytes = uint64_t{64} << 30;
-// The nameplate page and, so that the arena begins on a 2 MiB boundary of its own, room behind it.
-constexpr uint64_t kNameplateRoom = uint64_t{2} << 20;
+// How often a call is made again whose room turned out not to be free.
+constexpr unsigned kMostAttempts = 8;
 // Descriptors go as high as a program with the usual limit of 1024 allows, out of the way of those
 // it opens and expects to be small.
 constexpr long kHighDescriptor = 960;
-// With a lower limit, this far below it: two descriptors, and two more while they are replaced.
-constexpr uint64_t kRoomBelowLimit = 4;
+// With a lower limit, this far below it: three descriptors, and two more while they are replaced.
+constexpr uint64_t kRoomBelowLimit = 5;
 #if defined(__aarch64__)
 constexpr uint64_t kMapMaximum = uint64_t{1} << 48;
 #else
@@ -61,6 +60,7 @@ struct {
   int state = kNotYet;
   int socket = -1;
   int userfaultfd = -1;
+  int spare = -1;  // the userfaultfd once more: room for a child whose parent has no number left
   Identity socket_identity;
   Identity userfaultfd_identity;
   const protocol::Nameplate* nameplate = nullptr;
@@ -69,8 +69,6 @@ struct {
   unsigned page_size = kPage;
   bool tracks = false;
   bool prepare_forks = false;  // the server wants to hear of forks before they happen
-  uint64_t fork_signals = 0;   // blocked before the fork that is under way
-  bool forking = false;        // the lock is held for a fork
   char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
 } self;
 
@@ -90,14 +88,17 @@ uint64_t limit_of(int resource, bool hard) {
   return hard ? limit.rlim_max : limit.rlim_cur;
 }
 
+long duplicate_high(int descriptor) {
+  const long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
+  if (!failed(at)) return at;
+  const uint64_t limit = limit_of(RLIMIT_NOFILE, false);
+  const uint64_t least = limit > kRoomBelowLimit ? limit - kRoomBelowLimit : 0;
+  return sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, least);
+}
+
 int move_high(int descriptor) {
   if (descriptor < 0) return descriptor;
-  long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
-  if (failed(at)) {
-    const uint64_t limit = limit_of(RLIMIT_NOFILE, false);
-    const uint64_t least = limit > kRoomBelowLimit ? limit - kRoomBelowLimit : 0;
-    at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, least);
-  }
+  const long at = duplicate_high(descriptor);
   if (failed(at)) return descriptor;
   close_descriptor(descriptor);
   return static_cast<int>(at);
@@ -106,6 +107,7 @@ int move_high(int descriptor) {
 struct Received {
   long bytes = 0;
   int descriptor = -1;
+  bool no_room = false;  // a descriptor came along, and no number is left for it
 };
 
 Received receive(int socket, void* buffer, size_t size) {
@@ -121,6 +123,7 @@ Received receive(int socket, void* buffer, size_t size) {
     received.bytes = sys(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
   } while (received.bytes == -EINTR);
   if (received.bytes > 0) {
+    received.no_room = (message.msg_flags & MSG_CTRUNC) != 0;
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
       memcpy(&received.descriptor, CMSG_DATA(header), sizeof(int));
@@ -209,33 +212,19 @@ void mark_parent() {
 
 bool is_child() { return self.parent_mark != nullptr && *self.parent_mark != 1; }
 
-struct Arena {
-  uint64_t nameplate = 0;
-  uint64_t start = 0;
-  uint64_t bytes = 0;
-};
+// The page that tells a child who it is. Returns its address, or a negative errno.
+long make_nameplate() {
+  const long page =
+      sys(SYS_mmap, 0, kPage, 1 /* read */, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (failed(page)) return page;
+  const long wiped = sys(SYS_madvise, page, kPage, MADV_WIPEONFORK);
+  return failed(wiped) ? wiped : page;
+}
 
-bool reserve(Arena& arena) {
-  // A finite RLIMIT_AS counts the reservation: then every mapping is made for itself.
-  const bool unlimited = limit_of(RLIMIT_AS, false) == ~uint64_t{0};
-  uint64_t bytes = unlimited ? kArenaBytes : kPage;
-  long start = -ENOMEM;
-  for (; bytes >= kLeastArenaBytes; bytes /= 2) {
-    start = sys(SYS_mmap, 0, bytes, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!failed(start)) break;
-  }
-  if (failed(start)) {
-    bytes = kPage;
-    start = sys(SYS_mmap, 0, bytes, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (failed(start)) return false;
-  }
-  arena.nameplate = static_cast<uint64_t>(start);
-  if (bytes > kNameplateRoom) {
-    arena.start = arena.nameplate + kNameplateRoom;
-    arena.bytes = bytes - kNameplateRoom;
-  }
-  return !failed(sys(SYS_mprotect, start, kPage, 1 /* read */)) &&
-         !failed(sys(SYS_madvise, start, kPage, MADV_WIPEONFORK));
+void make_spare() {
+  long spare = duplicate_high(self.userfaultfd);
+  if (failed(spare)) spare = sys(SYS_fcntl, self.userfaultfd, F_DUPFD_CLOEXEC, 0);
+  self.spare = failed(spare) ? -1 : static_cast<int>(spare);
 }
 
 void keep(int socket, int userfaultfd, bool with_stub) {
@@ -243,6 +232,7 @@ void keep(int socket, int userfaultfd, bool with_stub) {
   self.userfaultfd = move_high(userfaultfd);
   self.socket_identity = identity_of(self.socket);
   self.userfaultfd_identity = identity_of(self.userfaultfd);
+  make_spare();
   mark_parent();
   // One that closed our descriptors still has its stub, with descriptors of its own.
   if (!with_stub) return;
@@ -271,17 +261,15 @@ long begin(const char*& what) {
   close_descriptor(greeted.descriptor);
   if (failed(userfaultfd)) return userfaultfd;
 
-  what = "reserving address space";
-  Arena arena;
-  if (!reserve(arena)) return -ENOMEM;
+  what = "a page for the nameplate";
+  const long nameplate = make_nameplate();
+  if (failed(nameplate)) return nameplate;
 
   what = "session";
   protocol::Begin request{};
   request.magic = protocol::kMagic;
   request.version = protocol::kVersion;
-  request.arena_start = arena.start;
-  request.arena_bytes = arena.bytes;
-  request.nameplate = arena.nameplate;
+  request.nameplate = static_cast<uint64_t>(nameplate);
   request.program_headers = getauxval(AT_PHDR);
   request.map_minimum = 0;
   request.map_maximum = kMapMaximum;
@@ -300,7 +288,7 @@ long begin(const char*& what) {
   if (answered.bytes < static_cast<long>(sizeof(reply.header))) return -ECONNRESET;
   if (reply.header.error != 0) return -reply.header.error;
 
-  self.nameplate = reinterpret_cast<const protocol::Nameplate*>(arena.nameplate);
+  self.nameplate = reinterpret_cast<const protocol::Nameplate*>(nameplate);
   keep(static_cast<int>(socket), static_cast<int>(userfaultfd), true);
   return 0;
 }
@@ -384,19 +372,26 @@ void start_session() {
   const char* socket = getenv(VM_ENV_SOCKET);
   const char* on_error = getenv(VM_ENV_ON_ERROR);
   const char* log = getenv(VM_ENV_LOG);
+  const char* capture = getenv(VM_ENV_CAPTURE);
   set_debug(log != nullptr && strcmp(log, "debug") == 0);
-  const char* what = "socket path too long";
-  long result = -ENAMETOOLONG;
-  if (socket == nullptr || strlen(socket) < sizeof(self.path)) {
-    if (socket != nullptr) strcpy(self.path, socket);
-    result = begin(what);
+  const bool plt_only = capture != nullptr && strcmp(capture, "plt") == 0;
+  if (capture != nullptr && !plt_only && strcmp(capture, "libc") != 0) {
+    say(VM_ENV_CAPTURE "=", capture, " is neither libc nor plt");
+  } else {
+    const char* what = "socket path too long";
+    long result = -ENAMETOOLONG;
+    if (socket == nullptr || strlen(socket) < sizeof(self.path)) {
+      if (socket != nullptr) strcpy(self.path, socket);
+      result = begin(what);
+    }
+    if (!failed(result)) {
+      __atomic_store_n(&self.state, kServed, __ATOMIC_RELEASE);
+      say_debug("served at ", self.path);
+      if (!plt_only) catch_libc_calls();
+      return;
+    }
+    say("no VM server at ", self.path, ": ", what, ": ", error_text(-result));
   }
-  if (!failed(result)) {
-    __atomic_store_n(&self.state, kServed, __ATOMIC_RELEASE);
-    say_debug("served at ", self.path);
-    return;
-  }
-  say("no VM server at ", self.path, ": ", what, ": ", error_text(-result));
   if (on_error == nullptr || strcmp(on_error, "native") != 0) end_process(VM_EXIT_NO_SERVER);
   __atomic_store_n(&self.state, kUnserved, __ATOMIC_RELEASE);
 }
@@ -407,9 +402,36 @@ void become_child() {
   const int socket = self.socket;
   const int userfaultfd = self.userfaultfd;
   const bool intact = identity_of(socket) == self.socket_identity;
+  // The parent's, and of no use here.
+  const int theirs[] = {userfaultfd, self.spare};
+  for (const int one : theirs) {
+    if (identity_of(one) == self.userfaultfd_identity) close_descriptor(one);
+  }
   if (!(intact && adopt(socket)) && !adopt(-1)) end_server_lost(false);
   if (intact) close_descriptor(socket);
-  if (identity_of(userfaultfd) == self.userfaultfd_identity) close_descriptor(userfaultfd);
+  if (self.spare < 0) make_spare();
+}
+
+// From the stub, unless its descriptors are those of a session before this one.
+bool take_back() {
+  int socket = -1;
+  int userfaultfd = -1;
+  if (!fetch_from_stub(socket, userfaultfd)) return false;
+  if (!(identity_of(socket) == self.socket_identity) ||
+      !(identity_of(userfaultfd) == self.userfaultfd_identity)) {
+    close_descriptor(socket);
+    close_descriptor(userfaultfd);
+    return false;
+  }
+  // One that is still open would be left over.
+  if (identity_of(self.socket) == self.socket_identity) close_descriptor(self.socket);
+  if (identity_of(self.userfaultfd) == self.userfaultfd_identity) {
+    close_descriptor(self.userfaultfd);
+  }
+  self.socket = move_high(socket);
+  self.userfaultfd = move_high(userfaultfd);
+  if (!(identity_of(self.spare) == self.userfaultfd_identity)) make_spare();
+  return true;
 }
 
 // The program may have closed our descriptors, or made something else of their numbers.
@@ -418,7 +440,7 @@ void check_descriptors() {
       identity_of(self.userfaultfd) == self.userfaultfd_identity) {
     return;
   }
-  if (!adopt(-1)) end_server_lost(false);
+  if (!take_back() && !adopt(-1)) end_server_lost(false);
 }
 
 }  // namespace
@@ -460,8 +482,14 @@ protocol::TrapRequest make_request(protocol::CallNumber number, const uint64_t (
   return request;
 }
 
-// Needs the lock.
-Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
+struct Outcome {
+  Result result;
+  bool again = false;  // nothing was done: the call is to be made once more
+};
+
+// Needs the lock. `no_room`: it failed because no number was left for a descriptor.
+Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context,
+                       bool& no_room) {
   check_descriptors();
   request.sequence = ++self.sequence;
   long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
@@ -471,7 +499,8 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
   }
   if (failed(sent)) end_server_lost(false);
 
-  Result result;
+  Outcome outcome;
+  Result& result = outcome.result;
   for (;;) {
     protocol::TrapReply reply;
     const Received received = receive(self.socket, &reply, sizeof(reply));
@@ -486,6 +515,7 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
       close_descriptor(received.descriptor);
       continue;
     }
+    no_room |= received.no_room;
     HostOpContext ops;
     ops.userfaultfd = self.userfaultfd;
     ops.descriptor = received.descriptor;
@@ -499,6 +529,7 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
 
     const bool final = (header.flags & protocol::kReplyFinal) != 0;
     if (final && failed_op < 0) {
+      outcome.again = (header.flags & protocol::kReplyAgain) != 0;
       result.error = header.error;
       result.value = static_cast<long>(header.value);
       if (result.error == 0 && ops.value_from_host) {
@@ -517,19 +548,36 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
     }
     if (!say_done(self.socket, request.sequence, failed_op, error)) end_server_lost(false);
   }
-  return result;
+  return outcome;
+}
+
+Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
+  bool no_room = false;
+  Outcome outcome = carry_out_once(request, descriptor, sink, context, no_room);
+  if (outcome.result.error == 0 || !no_room || self.spare < 0) return outcome;
+  // The call left nothing behind: once more, with room.
+  if (identity_of(self.spare) == self.userfaultfd_identity) close_descriptor(self.spare);
+  outcome = carry_out_once(request, descriptor, sink, context, no_room);
+  make_spare();
+  return outcome;
 }
 
 }  // namespace
 
 Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
-            protocol::Abi abi, DataSink sink, void* context) {
+            protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {
   protocol::TrapRequest request = make_request(number, args, abi);
+  request.flags = flags;
   SignalsBlocked blocked;
   self.lock.acquire();
-  const Result result = carry_out(request, descriptor, sink, context);
+  Outcome outcome;
+  for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
+    outcome = carry_out(request, descriptor, sink, context);
+    if (!outcome.again) break;
+  }
   self.lock.release();
-  return result;
+  if (outcome.again) return {0, ENOMEM};
+  return outcome.result;
 }
 
 unsigned page_size() { return self.page_size; }
@@ -540,34 +588,24 @@ void at_exit() {
   call(protocol::kCallExit, none);
 }
 
-// From here to the fork's end no call of another thread comes between: what the server keeps for the
-// child is what the child is forked with.
+// The lock is not kept across the fork: libc takes malloc's locks meanwhile, and whoever holds one of
+// those may be waiting for ours.
 void before_fork() {
   if (!self.prepare_forks || self.state != kServed || is_child()) return;
-  const uint64_t signals = block_signals();
-  self.lock.acquire();
-  const uint64_t none[6] = {};
-  protocol::TrapRequest request = make_request(protocol::kCallFork, none, protocol::kAbiLinux);
-  const Result result = carry_out(request, -1, nullptr, nullptr);
+  const uint64_t thread[6] = {static_cast<uint64_t>(sys(SYS_gettid))};
+  const Result result = call(protocol::kCallFork, thread);
   if (result.error != 0) say("what a child is to have a copy of cannot be kept: ",
                              error_text(result.error));
-  self.fork_signals = signals;
-  self.forking = true;
 }
 
 void after_fork_in_parent() {
-  if (!self.forking) return;
-  self.forking = false;
-  const uint64_t signals = self.fork_signals;
-  self.lock.release();
-  restore_signals(signals);
+  if (!self.prepare_forks || self.state != kServed) return;
+  const uint64_t thread[6] = {static_cast<uint64_t>(sys(SYS_gettid))};
+  call(protocol::kCallForked, thread);
 }
 
 void after_fork_in_child() {
-  const bool restore = self.forking;
-  self.forking = false;
   if (self.state == kServed) ensure_session();
-  if (restore) restore_signals(self.fork_signals);
 }
 
 }  // namespace shim

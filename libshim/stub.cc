@@ -77,6 +77,9 @@ struct Watched {
 // In memory that a forked child gets a copy of: its own stub begins from the top again.
 alignas(64) char stack[16384];
 Watched watched;
+long stub_thread = -1;
+
+constexpr unsigned kOfThread = 0200;  // PIDFD_THREAD, which is O_EXCL
 
 void close_range(unsigned first, unsigned last) {
   if (first <= last) sys(SYS_close_range, first, last, 0);
@@ -112,8 +115,25 @@ void run(void* argument) {
 long start_stub(int socket, int userfaultfd) {
   watched = {socket, userfaultfd};
   const unsigned long flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
-  const long thread = vmshim_clone(flags, stack + sizeof(stack), run, &watched);
-  return thread < 0 ? thread : 0;
+  stub_thread = vmshim_clone(flags, stack + sizeof(stack), run, &watched);
+  return failed(stub_thread) ? stub_thread : 0;
+}
+
+bool fetch_from_stub(int& socket, int& userfaultfd) {
+  if (failed(stub_thread)) return false;
+  const long thread = sys(SYS_pidfd_open, stub_thread, kOfThread);
+  if (failed(thread)) return false;
+  const long first = sys(SYS_pidfd_getfd, thread, watched.socket, 0);
+  const long second = sys(SYS_pidfd_getfd, thread, watched.userfaultfd, 0);
+  sys(SYS_close, thread);
+  if (failed(first) || failed(second)) {
+    if (!failed(first)) sys(SYS_close, first);
+    if (!failed(second)) sys(SYS_close, second);
+    return false;
+  }
+  socket = static_cast<int>(first);
+  userfaultfd = static_cast<int>(second);
+  return true;
 }
 
 }  // namespace shim

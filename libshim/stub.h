@@ -12,4 +12,9 @@ namespace shim {
 /// a negative errno.
 long start_stub(int socket, int userfaultfd);
 
+/// Copies of the stub's descriptors, for a program that has closed its own: wherever that program's
+/// root directory is by then and whoever its user, they need no path and no right. False when there
+/// is no stub, or on Linux before 6.9.
+bool fetch_from_stub(int& socket, int& userfaultfd);
+
 }  // namespace shim

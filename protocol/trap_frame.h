@@ -6,7 +6,7 @@
 //
 // A session:
 //   1. the server, as soon as it has accepted:   Welcome + the descriptor of /dev/userfaultfd
-//   2. the program, with its arena reserved:      Begin   + its userfaultfd, maps and pagemap
+//   2. the program:                               Begin   + its userfaultfd, maps and pagemap
 //   3. the server:                                TrapReply (error, or value = space number)
 //   4. then as often as needed:                   TrapRequest (+ a file)  ->  TrapReply (+ a memfd)
 //
@@ -26,7 +26,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -51,9 +51,12 @@ enum CallNumber : uint16_t {
   kCallSstk,
   kCallGetpagesize,
   kCallMinherit,
-  kCallFork,  ///< the program is about to fork: keep what a child is to have a copy of
+  /// A thread is about to fork: keep what a child is to have a copy of, until it says kCallForked.
+  /// args: 0 the thread.
+  kCallFork,
   kCallExit,  ///< the program is about to end by itself: write back what it stored
   kCallOmmap,  ///< 4.3BSD's mmap, with its own protection bits and flags
+  kCallForked,  ///< the fork that this thread announced is over; args: 0 the thread
   kCallCount
 };
 
@@ -71,8 +74,6 @@ struct Welcome {
 struct Begin {
   uint32_t magic;
   uint32_t version;
-  uint64_t arena_start;  ///< reserved, inaccessible, empty
-  uint64_t arena_bytes;  ///< 0 under a finite RLIMIT_AS: every mapping is made for itself
   uint64_t nameplate;    ///< one page that a child reads to learn who it is; see Nameplate
   uint64_t program_headers;  ///< AT_PHDR: tells text and data of the program
   uint64_t map_minimum;      ///< lowest and highest address that programs may map
@@ -106,6 +107,7 @@ struct TrapRequest {
 };
 enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
+  kRequestHostRules = 2,      ///< libc's own call: the host's rules, whatever the server's are
 };
 
 /// A child's request for a session of its own. With it come its socket (not over a new connection,
@@ -120,9 +122,11 @@ inline constexpr uint32_t kAdoptMagic = 0x766d6164;  // "vmad"
 
 struct HostOp {
   enum Kind : uint32_t {
-    kReserve,        ///< map inaccessible private memory there, replacing what was
+    /// Map private memory there, replacing what was; a: protection, b: 1 if that may be more than
+    /// there is.
+    kReserve,
     kClaim,          ///< the same, but fail with EEXIST if anything is there
-    kMapBacking,     ///< map the reply's descriptor; a: file offset, b: MapMode, c: protection
+    kMapBacking,     ///< map the reply's descriptor; a: file offset, b: MapModes, c: protection
     kMapDescriptor,  ///< map the program's own descriptor; a: file offset, b: protection, c: number
     kRegister,       ///< register with the userfaultfd; a: UFFDIO_REGISTER_MODE_*
     kWriteProtect,   ///< arm write tracking
@@ -144,13 +148,15 @@ struct HostOp {
   uint64_t b;
   uint64_t c;
 };
-enum MapMode : uint64_t { kMapPrivate = 0, kMapShared = 1 };
+/// kMapClaim: fail with EEXIST if anything is there.
+enum MapMode : uint64_t { kMapPrivate = 0, kMapShared = 1, kMapClaim = 2 };
 
 enum ReplyFlag : uint32_t {
   kReplyFinal = 1,
   kReplyAcknowledge = 2,
   kReplyValueFromHost = 4,  ///< the call's value is that of its kHostCall
   kReplyPrepareForks = 8,   ///< from now on the program says kCallFork before it forks
+  kReplyAgain = 16,         ///< room that was to be free was not: make the call again
 };
 
 struct TrapReplyHeader {

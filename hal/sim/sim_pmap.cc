@@ -42,11 +42,6 @@ SimPmap::~SimPmap() {
   erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0}).page_floor()));
 }
 
-void SimPmap::reserve(VirtualRange arena) {
-  const std::lock_guard guard(memory_->lock());
-  put(SimRegion::inaccessible(arena));
-}
-
 void SimPmap::add_host_mapping(VirtualRange range, Protection protection, const std::string& path,
                                bool shared) {
   const std::lock_guard guard(memory_->lock());

@@ -48,10 +48,11 @@ struct SimRegion {
   bool dumped = true;
   std::string path;
 
-  /// Room that the server manages, with nothing in it yet.
-  static SimRegion inaccessible(VirtualRange range) {
+  /// Private memory with nothing in it yet.
+  static SimRegion anonymous(VirtualRange range, Protection protection) {
     SimRegion region;
     region.range = range;
+    region.protection = protection;
     return region;
   }
 
@@ -75,8 +76,6 @@ class SimPmap final : public Pmap {
   ~SimPmap() override;
 
   // Making the program.
-  /// Room for the server: managed, inaccessible, empty.
-  void reserve(VirtualRange arena);
   /// Something of the host's own. A path as in /proc/PID/maps.
   void add_host_mapping(VirtualRange range, Protection protection, const std::string& path,
                         bool shared = false);
@@ -134,6 +133,7 @@ class SimPmap final : public Pmap {
   Regions::iterator first_in(VirtualRange range);
   void for_each_region(VirtualRange range, const std::function<void(SimRegion&)>& visit);
   bool covered(VirtualRange range);
+  bool vacant(VirtualRange range);
   void cut_at(VirtualAddress address);
   void cut(VirtualRange range);
   void put(SimRegion region);

@@ -33,6 +33,11 @@ bool SimPmap::covered(VirtualRange range) {
   return reached >= range.end();
 }
 
+bool SimPmap::vacant(VirtualRange range) {
+  const auto first = first_in(range);
+  return first == regions_.end() || first->second.range.start() >= range.end();
+}
+
 void SimPmap::cut_at(VirtualAddress address) {
   SimRegion* lower = find(address);
   if (lower == nullptr || lower->range.start() == address) return;
@@ -96,15 +101,11 @@ int SimPmap::apply_step(const Step& step) {
   const VirtualRange range = step.range;
   switch (step.kind) {
     case Step::Kind::claim:
-      if (first_in(range) != regions_.end() &&
-          first_in(range)->second.range.start() < range.end()) {
-        return EEXIST;
-      }
+      if (!vacant(range)) return EEXIST;
       [[fallthrough]];
-    case Step::Kind::vacate:
     case Step::Kind::replace:
       erase(range);
-      put(SimRegion::inaccessible(range));
+      put(SimRegion::anonymous(range, step.protection));
       return 0;
     case Step::Kind::map_backing:
       return map_backing(step);
@@ -165,8 +166,9 @@ int SimPmap::apply_step(const Step& step) {
 }
 
 int SimPmap::map_backing(const Step& step) {
+  if (step.enable && !vacant(step.range)) return EEXIST;
   erase(step.range);
-  SimRegion region = SimRegion::inaccessible(step.range);
+  SimRegion region = SimRegion::anonymous(step.range, step.protection);
   region.kind = SimRegion::Kind::object;
   region.sharing = step.sharing;
   region.backing = std::static_pointer_cast<SimBacking>(step.backing);

@@ -86,7 +86,8 @@ TEST_CASE("a program that ends in whatever way leaves nothing in the server") {
   const Descriptors before = settled_descriptors(server);
   const std::string path = server.file("f", pattern(kFileBytes));
   for (const std::string how :
-       {"returns", "exits_quickly", "aborts", "kills_itself", "crashes", "forks_and_ends"}) {
+       {"returns", "exits_quickly", "aborts", "kills_itself", "crashes", "exits_from_thread",
+        "crashes_in_thread", "terminates_itself", "forks_and_ends"}) {
     const Outcome outcome = server.run({"ends", how, path});
     INFO(how << ": " << outcome.text());
     CHECK(outcome.errors.empty());
@@ -126,6 +127,32 @@ TEST_CASE("a program that is killed while it waits in a fault leaves nothing in 
   CHECK(eventually([&] { return server.statistics().spaces == 0; }, kASecond));
   server.pager("file").thaw();
   check_nothing_left(server, before, support::kPatience);
+}
+
+TEST_CASE("a program ends in whatever way while one of its threads waits in a fault") {
+  for (const std::string how : {"exit_group", "crash", "abort", "exec"}) {
+    INFO(how);
+    ServerUnderTest server;
+    const Descriptors before = settled_descriptors(server);
+    const std::string path = server.file("f", pattern(kFileBytes));
+    Command command = server.command({"ends", "ends_beside_fault", path, how});
+    // The program that it becomes is served as well, and needs no pager.
+    command.asks = true;
+    Process program(command);
+    program.await_output("ready");
+    server.pager("file").freeze();
+    const std::uint64_t faults = server.statistics().faults;
+    program.say("x");
+    program.await_output("touching");
+    CHECK(eventually([&] { return server.statistics().faults > faults; }));
+    program.say("x");
+    const Outcome outcome = program.wait(std::chrono::seconds(5));
+    INFO(outcome.text());
+    CHECK(outcome.output.find("touched") == std::string::npos);
+    CHECK(eventually([&] { return server.statistics().spaces == 0; }, kASecond));
+    server.pager("file").thaw();
+    check_nothing_left(server, before, support::kPatience);
+  }
 }
 
 TEST_CASE("when the server is killed every program ends within a second with one line") {

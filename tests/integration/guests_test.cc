@@ -69,6 +69,10 @@ TEST_CASE("a program that puts its own files onto every number keeps them and is
   CHECK(result_of({"descriptors", "put_own_everywhere"}) == kOk);
 }
 
+TEST_CASE("children of a program that has no descriptor left are served") {
+  CHECK(result_of({"descriptors", "fork_with_none_left"}) == kOk);
+}
+
 TEST_CASE("nothing of the library is open in a program that a served one becomes") {
   const std::string next = support::program_path("descriptors");
   CHECK(result_of({"descriptors", "become_unserved", next, "none_open"}) == kOk);
@@ -146,6 +150,34 @@ TEST_CASE("a finite RLIMIT_AS leaves room up to the limit and ENOMEM beyond it")
   command.limits = {{RLIMIT_AS, 1024 * kMib}};
   CHECK(support::run(command).text() == kOk);
   CHECK(server.statistics().calls.at("mmap") > 0);
+}
+
+TEST_CASE("under ulimit -v a program has what it would have natively, and no more") {
+  ServerUnderTest server;
+  Command command = server.command({"limits", "from_the_start"});
+  command.limits = {{RLIMIT_AS, 1024 * kMib}};
+  CHECK(support::run(command).text() == kOk);
+  CHECK(server.statistics().calls.at("mmap") > 0);
+}
+
+TEST_CASE("a program that limits its own address space has what it would have natively") {
+  CHECK(result_of({"limits", "while_running"}) == kOk);
+}
+
+TEST_CASE("another preloaded library works beside this one, in either order") {
+  ServerUnderTest server;
+  const std::string path = server.file("f", pattern(64 * kPage));
+  const std::string other = support::program_path("libwrap_open.so");
+  const std::string orders[] = {support::shim_path() + ":" + other,
+                                other + ":" + support::shim_path()};
+  for (const std::string& order : orders) {
+    INFO(order);
+    Command command = server.command({"descriptors", "opens_are_wrapped", path});
+    command.environment.back() = "LD_PRELOAD=" + order;
+    const std::uint64_t calls = server.statistics().calls["mmap"];
+    CHECK(support::run(command).text() == kOk);
+    CHECK(server.statistics().calls["mmap"] > calls);
+  }
 }
 
 TEST_CASE("without a server a program says so in one line and ends with 127") {

@@ -83,6 +83,18 @@ TEST_CASE("eight threads map, touch, protect and unmap without harming each othe
   CHECK(result_of({"threads", "concurrent", "150"}) == kOk);
 }
 
+TEST_CASE("sixty-four threads fault, map and unmap at once without harming each other") {
+  ServerUnderTest server;
+  const std::string path = server.file("f", pattern(64 * kPage));
+  CHECK(server.run({"threads", "sixty_four", "20", path}).text() == kOk);
+}
+
+TEST_CASE("a system call into memory that another thread unmaps ends, with EFAULT or in time") {
+  ServerUnderTest server;
+  const std::string path = server.file("f", pattern(64 * kPage));
+  CHECK(server.run({"threads", "kernel_access_while_unmapping", "300", path}).text() == kOk);
+}
+
 TEST_CASE("threads that fault on the same pages lose no store") {
   CHECK(result_of({"threads", "same_pages", "8"}) == kOk);
 }

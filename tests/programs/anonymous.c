@@ -69,7 +69,7 @@ static void fixed(char** arguments) {
   check(*at == 0);
 }
 
-// Far from the arena and from whatever the host puts anywhere by itself.
+// Far from where the server puts mappings and from whatever the host puts anywhere by itself.
 static void fixed_elsewhere(char** arguments) {
   (void)arguments;
   byte* const wanted = (byte*)0x200000000000;

@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 
 static void use_memory(void) {
@@ -100,12 +101,52 @@ static void become_unserved(char** arguments) {
   check(false);
 }
 
+static void fork_deeper(int depth, const byte* at) {
+  check_error(EMFILE, dup(0) < 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    check(is_pattern(at, 64 * PAGE, 0));
+    byte* own = map_private(64 * PAGE);
+    fill_pattern(own, 64 * PAGE, 0);
+    if (depth > 0) fork_deeper(depth - 1, at);
+    _exit(0);
+  }
+  check_child(child);
+}
+
+// Everything that may be open is.
+static void fork_with_none_left(char** arguments) {
+  (void)arguments;
+  byte* at = map_private(64 * PAGE);
+  fill_pattern(at, 64 * PAGE, 0);
+  while (dup(0) >= 0) continue;
+  fork_deeper(3, at);
+  for (int round = 0; round < 3; ++round) {
+    byte* shared = map_shared(64 * PAGE);
+    fill_pattern(shared, 64 * PAGE, 0);
+    check(is_pattern(shared, 64 * PAGE, 0));
+  }
+}
+
 // Descriptors that the program opens are small, as it expects.
 static void small_numbers(char** arguments) {
   (void)arguments;
   check(open("/dev/null", O_RDONLY) == 3);
   map_private(64 * PAGE)[0] = 1;
   check(open("/dev/null", O_RDONLY) == 4);
+}
+
+// With the library of wrap_open.c preloaded too: both are in force.
+static void opens_are_wrapped(char** arguments) {
+  int (*counted)(void) = NULL;
+  *(void**)&counted = dlsym(RTLD_DEFAULT, "opens_counted");
+  check(counted != NULL);
+  const int before = counted();
+  const int file = open(arguments[0], O_RDWR);
+  check(file >= 0 && counted() == before + 1);
+  byte* mapped = mmap(NULL, 64 * PAGE, PROT_READ, MAP_SHARED, file, 0);
+  check(mapped != MAP_FAILED && is_pattern(mapped, 64 * PAGE, 0));
+  use_memory();
 }
 
 // The library holds no pipe open: its reader sees the end.
@@ -131,4 +172,4 @@ static void pipes_end(char** arguments) {
 }
 
 CASES(CASE(close_all), CASE(close_one_by_one), CASE(close_in_child), CASE(put_own_everywhere),
-      CASE(none_open), CASE(become_unserved), CASE(small_numbers), CASE(pipes_end))
+      CASE(none_open), CASE(opens_are_wrapped), CASE(fork_with_none_left), CASE(become_unserved), CASE(small_numbers), CASE(pipes_end))

@@ -2,6 +2,8 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/syscall.h>
 
 static byte* private_memory;
 static byte* file_memory;
@@ -48,6 +50,39 @@ static void crashes(char** arguments) {
   *(volatile byte*)private_memory = 1;
 }
 
+static void* exit_all(void* argument) {
+  (void)argument;
+  syscall(SYS_exit_group, 0);
+  return NULL;
+}
+
+// While the first thread computes.
+static void exits_from_thread(char** arguments) {
+  have_memory(arguments[0]);
+  pthread_t thread;
+  check(pthread_create(&thread, NULL, exit_all, NULL) == 0);
+  for (volatile unsigned long i = 0;; i = i + 1) continue;
+}
+
+static void* crash(void* argument) {
+  (void)argument;
+  check(mprotect(private_memory, PAGE, PROT_NONE) == 0);
+  *(volatile byte*)private_memory = 1;
+  return NULL;
+}
+
+static void crashes_in_thread(char** arguments) {
+  have_memory(arguments[0]);
+  pthread_t thread;
+  check(pthread_create(&thread, NULL, crash, NULL) == 0);
+  pause();
+}
+
+static void terminates_itself(char** arguments) {
+  have_memory(arguments[0]);
+  raise(SIGTERM);
+}
+
 static void forks_and_ends(char** arguments) {
   have_memory(arguments[0]);
   for (int i = 0; i < 4; ++i) {
@@ -73,6 +108,33 @@ static void waits_in_fault(char** arguments) {
   check(madvise(file_memory, 64 * PAGE, MADV_RANDOM) == 0);
   say("ready\n");
   await_word();
+  say("touching\n");
+  check(file_memory[50 * PAGE] == pattern_byte(50 * PAGE));
+  say("touched\n");
+}
+
+// Waits in a fault, in one thread; another thread does, after a word, what ends them both.
+static const char* way_to_end;
+
+static void* end_when_told(void* argument) {
+  (void)argument;
+  await_word();
+  if (strcmp(way_to_end, "exit_group") == 0) exit_all(NULL);
+  if (strcmp(way_to_end, "crash") == 0) *(volatile byte*)NULL = 1;
+  if (strcmp(way_to_end, "abort") == 0) abort();
+  if (strcmp(way_to_end, "exec") == 0) execl("/bin/true", "true", (char*)NULL);
+  return NULL;
+}
+
+// arguments[1]: exit_group, crash, abort or exec
+static void ends_beside_fault(char** arguments) {
+  have_memory(arguments[0]);
+  way_to_end = arguments[1];
+  check(madvise(file_memory, 64 * PAGE, MADV_RANDOM) == 0);
+  pthread_t thread;
+  say("ready\n");
+  await_word();
+  check(pthread_create(&thread, NULL, end_when_told, NULL) == 0);
   say("touching\n");
   check(file_memory[50 * PAGE] == pattern_byte(50 * PAGE));
   say("touched\n");
@@ -153,6 +215,7 @@ static void stores_in_parts(char** arguments) {
 }
 
 CASES(CASE(returns), CASE(exits_quickly), CASE(aborts), CASE(kills_itself), CASE(crashes),
+      CASE(exits_from_thread), CASE(crashes_in_thread), CASE(terminates_itself), CASE(ends_beside_fault),
       CASE(forks_and_ends), CASE(waits), CASE(waits_in_fault), CASE(computes),
       CASE(faults_for_ever), CASE(reads_for_ever), CASE(child_reads_for_ever), CASE(verifies),
       CASE(stores_in_parts))

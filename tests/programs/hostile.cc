@@ -21,7 +21,9 @@
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kArenaBytes = uint64_t{1} << 30;
+// Where the server puts mappings, or near that.
+constexpr uint64_t kSomewhere = 0x110000000000;
+constexpr uint64_t kNearBytes = uint64_t{1} << 30;
 constexpr int kPatienceMs = 60'000;
 
 [[noreturn]] void fail(const char* what) {
@@ -102,16 +104,11 @@ struct Handshake {
 
 Handshake prepare(int device) {
   Handshake own;
-  void* arena =
-      mmap(nullptr, kArenaBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (arena == MAP_FAILED) fail("mmap of the arena");
-  mprotect(arena, kPage, PROT_READ);
-  const auto start = reinterpret_cast<uint64_t>(arena);
+  void* page = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) fail("mmap of a nameplate");
   own.begin.magic = protocol::kMagic;
   own.begin.version = protocol::kVersion;
-  own.begin.nameplate = start;
-  own.begin.arena_start = start + kPage;
-  own.begin.arena_bytes = kArenaBytes - kPage;
+  own.begin.nameplate = reinterpret_cast<uint64_t>(page);
   own.begin.map_maximum = 0x7ffffffff000;
   own.begin.proc_files = protocol::kProcMaps | protocol::kProcPagemap;
   own.descriptors[kUserfaultfd] = ioctl(device, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK);
@@ -153,7 +150,8 @@ protocol::TrapRequest request_of(uint16_t call, uint32_t sequence) {
 
 /// Makes a call to its end, carrying out nothing. `refuse`: say that every plan failed. Returns
 /// false when the server has hung up.
-bool make_call(int socket, const protocol::TrapRequest& request, int descriptor, bool refuse) {
+bool make_call(int socket, const protocol::TrapRequest& request, int descriptor, bool refuse,
+               uint64_t* value = nullptr) {
   if (!send(socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0)) return false;
   for (;;) {
     protocol::TrapReply reply;
@@ -166,12 +164,24 @@ bool make_call(int socket, const protocol::TrapRequest& request, int descriptor,
     if (reply.header.sequence != request.sequence) fail("an answer to another request");
     const bool final = (reply.header.flags & protocol::kReplyFinal) != 0;
     const bool failed = refuse && reply.header.op_count != 0;
-    if (final && !failed) return true;
+    if (final && !failed) {
+      if (value != nullptr) *value = reply.header.value;
+      return true;
+    }
     protocol::TrapRequest next = request_of(protocol::kCallContinue, request.sequence);
     next.args[0] = failed ? 0 : ~uint64_t{0};
     next.args[1] = failed ? EAGAIN : 0;
     if (!send(socket, &next, sizeof(next))) return false;
   }
+}
+
+protocol::TrapRequest one_page() {
+  protocol::TrapRequest request = request_of(protocol::kCallMmap, 1);
+  request.args[1] = kPage;
+  request.args[2] = PROT_READ;
+  request.args[3] = MAP_PRIVATE | MAP_ANONYMOUS;
+  request.args[4] = ~uint64_t{0};
+  return request;
 }
 
 // ---- cases -------------------------------------------------------------------------------------
@@ -221,7 +231,7 @@ void wrong_descriptors(const char* path) {
     // The server may notice at once or at the first use; it must not wait for the pipe.
     if (begin(socket, own)) {
       protocol::TrapRequest request = request_of(protocol::kCallMincore, 1);
-      request.args[0] = own.begin.arena_start;
+      request.args[0] = kSomewhere;
       request.args[1] = kPage;
       make_call(socket, request, -1, false);
       request.call = protocol::kCallMlockall;
@@ -257,28 +267,22 @@ void closing(const char* path) {
     close(socket);
     close(device);
     for (int descriptor : own.descriptors) close(descriptor);
-    munmap(reinterpret_cast<void*>(own.begin.nameplate), kArenaBytes);
+    munmap(reinterpret_cast<void*>(own.begin.nameplate), kPage);
   }
 }
 
 void absurd_handshake(const char* path) {
   const uint64_t values[] = {
       0, 1, kPage - 1, ~uint64_t{0}, ~uint64_t{4095}, uint64_t{1} << 63, uint64_t{1} << 47};
-  for (int field = 0; field < 6; ++field) {
+  for (int field = 0; field < 4; ++field) {
     for (uint64_t value : values) {
       const int socket = connect_to(path);
       Handshake own = prepare(greeted(socket));
-      uint64_t* const fields[] = {&own.begin.arena_start, &own.begin.arena_bytes,
-                                  &own.begin.nameplate,   &own.begin.map_minimum,
+      uint64_t* const fields[] = {&own.begin.nameplate, &own.begin.map_minimum,
                                   &own.begin.map_maximum, &own.begin.proc_files};
       *fields[field] = value;
       if (begin(socket, own)) {
-        protocol::TrapRequest request = request_of(protocol::kCallMmap, 1);
-        request.args[1] = kPage;
-        request.args[2] = PROT_READ;
-        request.args[3] = MAP_PRIVATE | MAP_ANONYMOUS;
-        request.args[4] = ~uint64_t{0};
-        make_call(socket, request, -1, true);
+        make_call(socket, one_page(), -1, true);
       }
       close(socket);
       for (int descriptor : own.descriptors) close(descriptor);
@@ -299,19 +303,20 @@ void strange_continuations(const char* path) {
   expect_hang_up(unknown_numbers);
 }
 
-/// Leaves calls unanswered: asks for a claim outside the arena, and never says how it went.
+/// Leaves calls unanswered: asks for a move, and never says how it went.
 void unacknowledged(const char* path) {
   const int socket = well_formed_session(path);
-  protocol::TrapRequest request = request_of(protocol::kCallMmap, 1);
-  request.args[0] = 0x230000000000;
-  request.args[1] = kPage;
-  request.args[2] = PROT_READ;
-  request.args[3] = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-  request.args[4] = ~uint64_t{0};
+  uint64_t from = 0;
+  if (!make_call(socket, one_page(), -1, false, &from)) fail("a good mmap was refused");
+  protocol::TrapRequest request = request_of(protocol::kCallMremap, 2);
+  request.args[0] = from;
+  request.args[1] = request.args[2] = kPage;
+  request.args[3] = MREMAP_MAYMOVE | MREMAP_FIXED;
+  request.args[4] = 0x230000000000;
   if (!send(socket, &request, sizeof(request))) fail("send");
   protocol::TrapReply reply;
   receive(socket, &reply, sizeof(reply), nullptr);
-  if ((reply.header.flags & protocol::kReplyAcknowledge) == 0) fail("a claim without question");
+  if ((reply.header.flags & protocol::kReplyAcknowledge) == 0) fail("a move without question");
   if (write(STDOUT_FILENO, "waiting\n", 8) != 8) fail("write");
   pause();
 }
@@ -341,7 +346,7 @@ class Random {
   uint64_t state_;
 };
 
-uint64_t absurd_word(Random& random, uint64_t arena) {
+uint64_t absurd_word(Random& random, uint64_t near) {
   switch (random.below(10)) {
     case 0:
       return ~uint64_t{0};
@@ -358,14 +363,14 @@ uint64_t absurd_word(Random& random, uint64_t arena) {
     case 6:
       return uint64_t{1} << random.below(64);
     default:
-      return arena + random.below(kArenaBytes / kPage) * kPage;
+      return near + random.below(kNearBytes / kPage) * kPage;
   }
 }
 
 void fuzz(const char* path, uint64_t seed, unsigned long count) {
   Random random(seed);
   int socket = -1;
-  uint64_t arena = 0;
+  uint64_t near = 0;
   Handshake own;
   const int file = memfd_create("fuzz", MFD_CLOEXEC);
   if (ftruncate(file, 64 * kPage) != 0) fail("ftruncate");
@@ -378,13 +383,14 @@ void fuzz(const char* path, uint64_t seed, unsigned long count) {
       own = prepare(device);
       close(device);
       if (!begin(socket, own)) fail("a good handshake was refused");
-      arena = own.begin.arena_start;
+      // Where the server puts what follows.
+      if (!make_call(socket, one_page(), -1, false, &near)) fail("a good mmap was refused");
     }
     protocol::TrapRequest request =
         request_of(static_cast<uint16_t>(1 + random.below(protocol::kCallCount + 1)),
                    static_cast<uint32_t>(i + 1));
     request.abi = static_cast<uint16_t>(random.below(2));
-    for (uint64_t& argument : request.args) argument = absurd_word(random, arena);
+    for (uint64_t& argument : request.args) argument = absurd_word(random, near);
     if (random.below(4) == 0) request.limits[0] = random.next();
     if (request.call == protocol::kCallMmap && random.below(2) == 0) {
       // Nearly good, so that there is something for the others to work on.
@@ -403,7 +409,7 @@ void fuzz(const char* path, uint64_t seed, unsigned long count) {
       close(socket);
       socket = -1;
       for (int owned : own.descriptors) close(owned);
-      munmap(reinterpret_cast<void*>(own.begin.nameplate), kArenaBytes);
+      munmap(reinterpret_cast<void*>(own.begin.nameplate), kPage);
     }
   }
 }

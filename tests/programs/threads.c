@@ -1,10 +1,11 @@
 // Threads that change one address space at once.
 #include "check.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { THREADS = 8 };
+enum { THREADS = 8, MANY = 64 };
 
 static unsigned long rounds;
 
@@ -40,6 +41,39 @@ static void concurrent(char** arguments) {
     check(pthread_create(&threads[i], NULL, work, (void*)i) == 0);
   }
   for (size_t i = 0; i < THREADS; ++i) check(pthread_join(threads[i], NULL) == 0);
+}
+
+// Sixty-four threads, some on the same file. arguments[0]: rounds of each thread; [1]: a file of 64
+// pages with the pattern
+static int file = -1;
+
+static void* work_with_file(void* argument) {
+  const size_t self = (size_t)(uintptr_t)argument;
+  for (unsigned long round = 0; round < rounds; ++round) {
+    const bool private = (round + self) % 2 == 0;
+    const size_t first = (round * 7 + self) % 32;
+    byte* at = mmap(NULL, 32 * PAGE, PROT_READ | (private ? PROT_WRITE : 0),
+                    private ? MAP_PRIVATE : MAP_SHARED, file, (off_t)(first * PAGE));
+    check(at != MAP_FAILED);
+    check(is_pattern(at, 32 * PAGE, first * PAGE));
+    if (private) {
+      memset(at + PAGE, (int)self, PAGE);
+      check(is_filled(at + PAGE, PAGE, (byte)self));
+    }
+    check(munmap(at, 32 * PAGE) == 0);
+  }
+  return NULL;
+}
+
+static void sixty_four(char** arguments) {
+  rounds = strtoul(arguments[0], NULL, 10);
+  file = open(arguments[1], O_RDWR);
+  check(file >= 0);
+  pthread_t threads[MANY];
+  for (uintptr_t i = 0; i < MANY; ++i) {
+    check(pthread_create(&threads[i], NULL, i % 4 == 3 ? work_with_file : work, (void*)i) == 0);
+  }
+  for (size_t i = 0; i < MANY; ++i) check(pthread_join(threads[i], NULL) == 0);
 }
 
 static byte* shared_region;
@@ -101,6 +135,58 @@ static void touch_while_unmapping(char** arguments) {
   check(pthread_join(toucher, NULL) == 0);
 }
 
+// The kernel faults on the program's behalf while another thread takes the range away: that is
+// EFAULT, or it was in time. arguments[0]: rounds; [1]: a file of 64 pages with the pattern
+
+static atomic_int turn;  // the round that both sides are in
+static _Atomic(byte*) contended;
+static atomic_ulong refused;
+static atomic_ulong done_in_time;
+
+static void* unmap_contended(void* argument) {
+  (void)argument;
+  for (int round = 1; round <= (int)rounds; ++round) {
+    while (turn < round) continue;
+    for (volatile int delay = round % 16 * 500; delay > 0; delay = delay - 1) continue;
+    check(munmap(contended, 64 * PAGE) == 0);
+    contended = NULL;
+  }
+  return NULL;
+}
+
+static void count_outcome(ssize_t result) {
+  if (result < 0) {
+    check(errno == EFAULT);
+    ++refused;
+  } else {
+    ++done_in_time;
+  }
+}
+
+static void kernel_access_while_unmapping(char** arguments) {
+  rounds = strtoul(arguments[0], NULL, 10);
+  file = open(arguments[1], O_RDWR);
+  check(file >= 0);
+  const int zeroes = open("/dev/zero", O_RDONLY);
+  const int sink = memfd_create("sink", 0);
+  check(zeroes >= 0 && sink >= 0);
+  pthread_t thread;
+  check(pthread_create(&thread, NULL, unmap_contended, NULL) == 0);
+  for (int round = 1; round <= (int)rounds; ++round) {
+    byte* at = round % 2 == 0
+                   ? map_private(64 * PAGE)
+                   : mmap(NULL, 64 * PAGE, PROT_READ, MAP_PRIVATE, file, 0);
+    check(at != MAP_FAILED);
+    contended = at;
+    turn = round;
+    count_outcome(round % 2 == 0 ? read(zeroes, at, 64 * PAGE)
+                                 : pwrite(sink, at, 64 * PAGE, 0));
+    while (contended != NULL) continue;
+  }
+  check(pthread_join(thread, NULL) == 0);
+  check(refused + done_in_time == rounds);
+}
+
 static void* map_for_ever(void* argument) {
   (void)argument;
   for (;;) {
@@ -133,5 +219,5 @@ static void exec_while_mapping(char** arguments) {
   check(false);
 }
 
-CASES(CASE(concurrent), CASE(same_pages), CASE(touch_while_unmapping), CASE(end_while_mapping),
+CASES(CASE(concurrent), CASE(sixty_four), CASE(kernel_access_while_unmapping), CASE(same_pages), CASE(touch_while_unmapping), CASE(end_while_mapping),
       CASE(exec_while_mapping))

@@ -26,11 +26,13 @@ std::vector<std::string> plain_environment(const fs::path& home) {
   return {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home.string(), "LC_ALL=C", "TZ=UTC"};
 }
 
-Served::Served(Command command, const fs::path& scratch)
+Served::Served(Command command, const fs::path& scratch, const std::vector<std::string>& options)
     : runtime_(scratch / "runtime"), statistics_file_(scratch / "statistics.json") {
   fs::create_directories(runtime_);
   command.environment.push_back("XDG_RUNTIME_DIR=" + runtime_.string());
-  std::vector<std::string> words{VMRUN, "--stats", statistics_file_.string(), "--"};
+  std::vector<std::string> words{VMRUN, "--stats", statistics_file_.string()};
+  words.insert(words.end(), options.begin(), options.end());
+  words.emplace_back("--");
   words.insert(words.end(), command.words.begin(), command.words.end());
   command.words = std::move(words);
   process_ = std::make_unique<Process>(std::move(command));

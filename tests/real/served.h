@@ -31,7 +31,9 @@ std::vector<std::string> plain_environment(const std::filesystem::path& home);
 class Served {
  public:
   /// `scratch`: where vmrun keeps its sockets and the statistics, nothing that is compared.
-  Served(Command command, const std::filesystem::path& scratch);
+  /// `options`: of vmrun, beside --stats.
+  Served(Command command, const std::filesystem::path& scratch,
+         const std::vector<std::string>& options = {});
 
   Process& process() { return *process_; }
   /// As Process::wait(). Also fails when vmrun left anything of its server behind.

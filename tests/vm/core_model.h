@@ -60,7 +60,7 @@ struct ModelPage {
 
 class ModelProgram {
  public:
-  using Pages = std::map<std::uint64_t, ModelPage>;  // by number within the arena
+  using Pages = std::map<std::uint64_t, ModelPage>;  // by number within the server's room
 
   const ModelPage* find(std::uint64_t page) const {
     auto it = pages_.find(page);

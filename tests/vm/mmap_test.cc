@@ -18,7 +18,7 @@ TEST_CASE("private anonymous memory is zero, and stores stay", "[mmap]") {
   Program program(machine);
   const auto mapped = program.mmap(0, 3 * kPage, bsd::kReadWrite, kAnonPrivate);
   REQUIRE(mapped.ok());
-  CHECK(mapped.value == kArenaStart);
+  CHECK(mapped.value == kRoomStart);
   CHECK(program.load(mapped.value + 2 * kPage + 17) == 0);
   program.store(mapped.value + 17, 200);
   program.store(mapped.value + 3 * kPage - 1, 201);
@@ -90,7 +90,7 @@ TEST_CASE("MAP_FIXED wants the address aligned as the offset is", "[mmap]") {
   TestMachine machine;
   Program program(machine);
   const std::uint64_t flags = kAnonPrivate | bsd::kFixed;
-  const std::uint64_t at = program.arena() + 16 * kPage;
+  const std::uint64_t at = program.room() + 16 * kPage;
   CHECK(program.mmap(at + 1, kPage, bsd::kRead, flags).error == EINVAL);
   CHECK(program.mmap(at, kPage, bsd::kRead, flags, std::nullopt, 1).error == EINVAL);
   const auto same = program.mmap(at + 5, kPage, bsd::kRead, flags, std::nullopt, 5);
@@ -145,7 +145,7 @@ TEST_CASE("MAP_FIXED takes away what was there even if the rest fails", "[mmap]"
   CHECK(program.munmap(mapped.value, kPage).error == EINVAL);
 }
 
-TEST_CASE("MAP_FIXED outside the arena replaces the host's mappings", "[mmap]") {
+TEST_CASE("MAP_FIXED outside the server's room replaces the host's mappings", "[mmap]") {
   TestMachine machine;
   Program program(machine);
   const auto mapped =
@@ -164,7 +164,7 @@ TEST_CASE("MAP_FIXED outside the arena replaces the host's mappings", "[mmap]") 
 TEST_CASE("without MAP_FIXED a hint is taken where there is room", "[mmap]") {
   TestMachine machine;
   Program program(machine);
-  const std::uint64_t hint = program.arena() + 100 * kPage;
+  const std::uint64_t hint = program.room() + 100 * kPage;
   CHECK(program.mmap(hint, kPage, bsd::kRead, kAnonPrivate).value == hint);
   CHECK(program.mmap(hint, kPage, bsd::kRead, kAnonPrivate).value == hint + kPage);
   // Rounded up, as the seed does.
@@ -172,22 +172,22 @@ TEST_CASE("without MAP_FIXED a hint is taken where there is room", "[mmap]") {
         hint + 11 * kPage);
 }
 
-TEST_CASE("a hint outside the arena is taken if nothing is there", "[mmap]") {
+TEST_CASE("a hint outside the server's room is taken if nothing is there", "[mmap]") {
   TestMachine machine;
   Program program(machine);
   const auto mapped = program.mmap(kElsewhere, 2 * kPage, bsd::kReadWrite, kAnonPrivate);
   REQUIRE(mapped.value == kElsewhere);
   program.store(kElsewhere + kPage, 5);
   CHECK(program.load(kElsewhere + kPage) == 5);
-  CHECK(program.mmap(kElsewhere, kPage, bsd::kRead, kAnonPrivate).value == program.arena());
+  CHECK(program.mmap(kElsewhere, kPage, bsd::kRead, kAnonPrivate).value == program.room());
 }
 
 TEST_CASE("a hint where the heap may grow moves behind it", "[mmap]") {
   TestMachine machine;
   Program program(machine);
   CHECK(program.mmap(kData + 16 * kPage, kPage, bsd::kRead, kAnonPrivate).value ==
-        program.arena());
-  CHECK(program.mmap(kText, kPage, bsd::kRead, kAnonPrivate).value == program.arena() + kPage);
+        program.room());
+  CHECK(program.mmap(kText, kPage, bsd::kRead, kAnonPrivate).value == program.room() + kPage);
   // A small RLIMIT_DATA makes the heap end early.
   program.data_limit = 64 * kPage;
   CHECK(program.mmap(kData + 80 * kPage, kPage, bsd::kRead, kAnonPrivate).value ==
@@ -196,20 +196,20 @@ TEST_CASE("a hint where the heap may grow moves behind it", "[mmap]") {
 
 TEST_CASE("room that looked free but is the host's is left alone", "[mmap]") {
   TestMachine machine;
-  Program program(machine, {.arena = false});
+  Program program(machine);
   // The server places mappings here without looking first; the claim finds the host's mapping.
   program.pmap().add_host_mapping(
-      {hal::VirtualAddress(kArenaStart), hal::VirtualAddress(kArenaStart + 4 * kPage)},
+      {hal::VirtualAddress(kRoomStart), hal::VirtualAddress(kRoomStart + 4 * kPage)},
       hal::Protection::read(), "/lib/late.so");
   const auto mapped = program.mmap(0, kPage, bsd::kReadWrite, kAnonPrivate);
   REQUIRE(mapped.ok());
-  CHECK(mapped.value == kArenaStart + 4 * kPage);
+  CHECK(mapped.value == kRoomStart + 4 * kPage);
   program.store(mapped.value, 1);
 }
 
-TEST_CASE("without an arena every mapping is made for itself and given back", "[mmap]") {
+TEST_CASE("what is unmapped of a mapping is given back, the rest stays", "[mmap]") {
   TestMachine machine;
-  Program program(machine, {.arena = false});
+  Program program(machine);
   const auto mapped = program.mmap(0, 2 * kPage, bsd::kReadWrite, kAnonPrivate);
   REQUIRE(mapped.ok());
   program.store(mapped.value, 1);
@@ -223,7 +223,7 @@ TEST_CASE("without an arena every mapping is made for itself and given back", "[
 
 TEST_CASE("RLIMIT_AS is checked against all that is mapped", "[mmap]") {
   TestMachine machine;
-  Program program(machine, {.arena = false});
+  Program program(machine);
   program.address_space_limit = 100 * kPage;  // the host has 26 pages mapped
   CHECK(program.mmap(0, 75 * kPage, bsd::kRead, kAnonPrivate).error == ENOMEM);
   CHECK(program.mmap(0, 74 * kPage, bsd::kRead, kAnonPrivate).ok());
@@ -232,7 +232,7 @@ TEST_CASE("RLIMIT_AS is checked against all that is mapped", "[mmap]") {
 
 TEST_CASE("RLIMIT_AS comes before MAP_FIXED takes anything away", "[mmap]") {
   TestMachine machine;
-  Program program(machine, {.arena = false});
+  Program program(machine);
   const auto mapped = program.mmap(0, kPage, bsd::kReadWrite, kAnonPrivate);
   program.store(mapped.value, 8);
   program.address_space_limit = kPage;
@@ -243,9 +243,9 @@ TEST_CASE("RLIMIT_AS comes before MAP_FIXED takes anything away", "[mmap]") {
 TEST_CASE("a mapping that fits nowhere is ENOMEM", "[mmap]") {
   TestMachine machine;
   Program program(machine);
-  CHECK(program.mmap(0, kArenaBytes + kPage, bsd::kRead, kAnonPrivate).error == ENOMEM);
+  CHECK(program.mmap(0, kRoomBytes + kPage, bsd::kRead, kAnonPrivate).error == ENOMEM);
   CHECK(program.mmap(0, (std::uint64_t{1} << 63) - 1, bsd::kRead, kAnonPrivate).error == ENOMEM);
-  CHECK(program.mmap(0, kArenaBytes, bsd::kRead, kAnonPrivate).ok());
+  CHECK(program.mmap(0, kRoomBytes, bsd::kRead, kAnonPrivate).ok());
   CHECK(program.mmap(0, kPage, bsd::kRead, kAnonPrivate).error == ENOMEM);
 }
 
@@ -262,7 +262,7 @@ TEST_CASE("vm.max_proc_mmap is the most entries of a program", "[mmap]") {
 TEST_CASE("a length of 0 maps nothing and is no error", "[mmap]") {
   TestMachine machine;
   Program program(machine);
-  CHECK(program.mmap(program.arena(), 0, bsd::kRead, kAnonPrivate).value == program.arena());
+  CHECK(program.mmap(program.room(), 0, bsd::kRead, kAnonPrivate).value == program.room());
   CHECK(program.space().map().entry_count() == 0);
   // The descriptor is looked at all the same.
   program.bad_descriptor = true;
@@ -310,7 +310,7 @@ TEST_CASE("Linux: what only the host can give is left to the host", "[mmap]") {
 TEST_CASE("a program that cannot map takes the mapping back", "[mmap]") {
   TestMachine machine;
   Program program(machine);
-  program.pmap().fail_next(hal::Step::Kind::protect, ENOMEM);
+  program.pmap().fail_next(hal::Step::Kind::claim, ENOMEM);
   CHECK(program.mmap(0, kPage, bsd::kReadWrite, kAnonPrivate).error == ENOMEM);
   CHECK(program.space().map().entry_count() == 0);
   CHECK(program.mmap(0, kPage, bsd::kReadWrite, kAnonPrivate).ok());

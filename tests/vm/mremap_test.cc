@@ -361,9 +361,9 @@ TEST_CASE("several mappings at once are moved, but not resized", "[mremap]") {
   CHECK(f.program->try_load(at) == SimResult::segmentation_fault);
 }
 
-TEST_CASE("without an arena mremap moves all the same", "[mremap]") {
+TEST_CASE("mremap moves to a place it claims and to one it is told", "[mremap]") {
   TestMachine machine;
-  Program program(machine, {.arena = false});
+  Program program(machine);
   const std::uint64_t at = program.mmap(0, 2 * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate).value;
   REQUIRE(program.mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate).ok());
   program.store(at, 5);

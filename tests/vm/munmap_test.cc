@@ -21,8 +21,8 @@ TEST_CASE("munmap of nothing is EINVAL", "[munmap]") {
 TEST_CASE("munmap of a range that wraps or is out of bounds is EINVAL", "[munmap]") {
   TestMachine machine;
   Program program(machine);
-  CHECK(program.munmap(program.arena(), ~std::uint64_t{0}).error == EINVAL);
-  CHECK(program.munmap(program.arena(), ~std::uint64_t{0} - program.arena()).error == EINVAL);
+  CHECK(program.munmap(program.room(), ~std::uint64_t{0}).error == EINVAL);
+  CHECK(program.munmap(program.room(), ~std::uint64_t{0} - program.room()).error == EINVAL);
   CHECK(program.munmap(kLowest - kPage, kPage).error == EINVAL);
   CHECK(program.munmap(kHighest, kPage).error == EINVAL);
 }

@@ -20,15 +20,11 @@ VirtualRange range_of(std::uint64_t start, std::uint64_t end) {
   return {VirtualAddress(start), VirtualAddress(end)};
 }
 
-vm::SpaceLayout make_layout(bool arena) {
+vm::SpaceLayout make_layout() {
   vm::SpaceLayout layout;
   layout.bounds = range_of(kLowest, kHighest);
-  layout.placement = range_of(kArenaStart, kArenaStart + kArenaBytes);
-  if (arena) {
-    layout.arena = layout.placement;
-    // At the arena's end, as the shim puts it outside of what is handed out.
-    layout.nameplate = range_of(kHighest - 16 * kPage, kHighest - 15 * kPage);
-  }
+  layout.placement = range_of(kRoomStart, kRoomStart + kRoomBytes);
+  layout.nameplate = range_of(kHighest - 16 * kPage, kHighest - 15 * kPage);
   layout.text = VirtualAddress(kText);
   layout.data = VirtualAddress(kData);
   return layout;
@@ -69,8 +65,6 @@ Program::Program(TestMachine& machine, ProgramLayout layout)
     : machine_(machine), threads_(layout.threads) {
   auto pmap = std::make_unique<hal::SimPmap>(machine.memory);
   pmap_ = pmap.get();
-  const vm::SpaceLayout where = make_layout(layout.arena);
-  if (layout.arena) pmap->reserve(where.arena);
   pmap->add_host_mapping(range_of(kText, kText + 4 * kPage),
                          Protection::read() | Protection::execute(), "/bin/program");
   pmap->add_host_mapping(range_of(kData, kData + 4 * kPage),
@@ -79,7 +73,7 @@ Program::Program(TestMachine& machine, ProgramLayout layout)
                          Protection::read() | Protection::write(), "[stack]");
   pmap->add_host_mapping(range_of(kHighest - 64 * kPage, kHighest - 62 * kPage),
                          Protection::read() | Protection::execute(), "[vdso]");
-  space_ = std::make_unique<vm::VmSpace>(machine.machine, std::move(pmap), where);
+  space_ = std::make_unique<vm::VmSpace>(machine.machine, std::move(pmap), make_layout());
   connect();
 }
 
@@ -300,7 +294,12 @@ void PendingCall::finish(const vm::Answer& answer) {
   plan.clear();
   if (error != 0 && !undone_) {
     undone_ = true;
-    program_.space().undo(*this, answer.undo, vm::error_from_errno(error));
+    program_.space().undo(*this, answer, vm::error_from_errno(error));
+    return;
+  }
+  if (answer.again) {
+    undone_ = false;
+    program_.space().handle(*this);
     return;
   }
   const std::lock_guard guard(program_.machine().calls_lock);

@@ -40,15 +40,15 @@ inline constexpr std::uint64_t kNormal = 0, kRandom = 1, kSequential = 2, kWillN
                                kNoCoreAdvice = 8, kCore = 9, kProtect = 10;
 }  // namespace bsd
 
-inline constexpr std::uint64_t kArenaStart = 0x10'0000'0000;  // behind the largest heap
-inline constexpr std::uint64_t kArenaBytes = std::uint64_t{1} << 30;
+inline constexpr std::uint64_t kRoomStart = 0x10'0000'0000;  // behind the largest heap
+inline constexpr std::uint64_t kRoomBytes = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kText = 0x40'0000;
 inline constexpr std::uint64_t kData = 0x60'0000;
 inline constexpr std::uint64_t kHostStack = 0x7fff'ffe0'0000;
 inline constexpr std::uint64_t kLowest = 0x1'0000;
 inline constexpr std::uint64_t kHighest = 0x7fff'ffff'f000;
 inline constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
-/// Far from the arena and from everything the host has.
+/// Far from where the server puts mappings and from everything the host has.
 inline constexpr std::uint64_t kElsewhere = 0x5000'0000'0000;
 
 struct CallResult {
@@ -89,7 +89,6 @@ class TestMachine {
 };
 
 struct ProgramLayout {
-  bool arena = true;  ///< false: as under a finite RLIMIT_AS
   /// The pagers run on a thread of their own: wait for them instead of doing their work.
   bool threads = false;
 };
@@ -154,7 +153,7 @@ class Program {
   vm::VmSpace& space() { return *space_; }
   hal::SimPmap& pmap() { return *pmap_; }
   TestMachine& machine() { return machine_; }
-  std::uint64_t arena() const { return kArenaStart; }
+  std::uint64_t room() const { return kRoomStart; }
   std::vector<vm::EntryReport> entries() { return space_->entries(); }
 
   // Whose numbers the calls are in, and who calls.

@@ -18,8 +18,8 @@ using vm::VmMap;
 namespace {
 
 constexpr std::uint64_t kPages = 200;
-constexpr std::uint64_t kArenaFirst = 50;  // pages before it are the host's country
-constexpr std::uint64_t kArenaEnd = 180;
+constexpr std::uint64_t kRoomFirst = 50;  // where mappings go that nobody placed
+constexpr std::uint64_t kRoomEnd = 180;
 
 VirtualAddress address(std::uint64_t page) {
   return VirtualAddress((page + 16) << hal::kPageShift);
@@ -35,7 +35,7 @@ struct PageModel {
 
 class MapModel {
  public:
-  MapModel() : map_(range(0, kPages), range(kArenaFirst, kArenaEnd), range(kArenaFirst, kArenaEnd)) {}
+  MapModel() : map_(range(0, kPages), range(kRoomFirst, kRoomEnd)) {}
 
   void step(test::Random& random) {
     std::uint64_t first = random.below(kPages);
@@ -110,9 +110,9 @@ class MapModel {
     return true;
   }
 
-  // Outside the arena only; what is managed there stays.
+  // What is managed there stays.
   void set_host(std::uint64_t first, std::uint64_t end, test::Random& random) {
-    if (first == end || (first < kArenaEnd && end > kArenaFirst)) return;
+    if (first == end) return;
     std::vector<hal::HostMapping> mappings;
     for (std::uint64_t at = first; at < end;) {
       const std::uint64_t stop = random.between(at, end);
@@ -142,14 +142,14 @@ class MapModel {
   void find_space(test::Random& random) {
     const std::uint64_t count = random.between(1, 60);
     std::optional<VirtualRange> expected;
-    const std::uint64_t hint = random.one_in(2) ? 0 : random.between(kArenaFirst, kArenaEnd - 1);
+    const std::uint64_t hint = random.one_in(2) ? 0 : random.between(kRoomFirst, kRoomEnd - 1);
     const auto search = [&](std::uint64_t from) {
-      for (std::uint64_t at = from; !expected && at + count <= kArenaEnd; ++at) {
+      for (std::uint64_t at = from; !expected && at + count <= kRoomEnd; ++at) {
         if (is_free(at, at + count)) expected = range(at, at + count);
       }
     };
     if (hint != 0) search(hint);
-    if (!expected) search(kArenaFirst);
+    if (!expected) search(kRoomFirst);
     REQUIRE(map_.find_space(hal::bytes_from_pages(count),
                             hint == 0 ? VirtualAddress(0) : address(hint)) == expected);
   }

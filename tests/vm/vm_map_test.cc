@@ -12,7 +12,7 @@ using vm::VmMap;
 
 namespace {
 
-constexpr std::uint64_t kBase = 0x100'0000;  // of the arena, in pages 0x1000
+constexpr std::uint64_t kBase = 0x100'0000;  // of the room for mappings, in pages 0x1000
 
 VirtualRange range(std::uint64_t first, std::uint64_t pages) {
   const VirtualAddress start(kBase + first * hal::kPageSize);
@@ -20,8 +20,7 @@ VirtualRange range(std::uint64_t first, std::uint64_t pages) {
 }
 
 struct Fixture {
-  VmMap map{VirtualRange(VirtualAddress(0x1000), VirtualAddress(0x8000'0000)), range(0, 100),
-            range(0, 100)};
+  VmMap map{VirtualRange(VirtualAddress(0x1000), VirtualAddress(0x8000'0000)), range(0, 100)};
 
   MapEntry& add(std::uint64_t first, std::uint64_t pages,
                 Protection protection = Protection::read()) {
@@ -141,7 +140,7 @@ TEST_CASE("simplify joins neighbours that are alike", "[vm_map]") {
   CHECK(f.ranges() == std::vector{range(10, 8), range(19, 2)});
 }
 
-TEST_CASE("room is found first fit from the start of the arena", "[vm_map]") {
+TEST_CASE("room is found first fit from the start of the server's room", "[vm_map]") {
   Fixture f;
   CHECK(f.map.find_space(4 * hal::kPageSize, VirtualAddress(0)) == range(0, 4));
   f.add(0, 10);
@@ -175,8 +174,7 @@ TEST_CASE("room that was given back is found again", "[vm_map]") {
 
 TEST_CASE("room behind something that reaches into the place of mappings is found again",
           "[vm_map]") {
-  VmMap map(VirtualRange(VirtualAddress(0x1000), VirtualAddress(0x8000'0000)), VirtualRange(),
-            range(0, 10));
+  VmMap map(VirtualRange(VirtualAddress(0x1000), VirtualAddress(0x8000'0000)), range(0, 10));
   map.set_host(range(0, 10), {host(VirtualRange(range(0, 1).start() - 0x4000, range(4, 1).start()))});
   CHECK(map.find_space(10 * hal::kPageSize, VirtualAddress(0)) == std::nullopt);
   map.set_host(range(0, 10), {});
@@ -186,7 +184,7 @@ TEST_CASE("room behind something that reaches into the place of mappings is foun
 TEST_CASE("the picture of the host's mappings is taken anew, around managed entries",
           "[vm_map]") {
   const VirtualRange bounds(VirtualAddress(0x1000), VirtualAddress(0x8000'0000));
-  VmMap map(bounds, VirtualRange(), range(0, 100));
+  VmMap map(bounds, range(0, 100));
   auto entry = std::make_unique<MapEntry>();
   entry->range = range(5, 2);
   map.insert(std::move(entry));
@@ -210,8 +208,3 @@ TEST_CASE("the picture of the host's mappings is taken anew, around managed entr
   CHECK(map.find(range(5, 1).start())->source == Source::anonymous);
 }
 
-TEST_CASE("what the host shows of the arena is no mapping of its own", "[vm_map]") {
-  Fixture f;
-  f.map.set_host(range(0, 100), {host(range(0, 100))});
-  CHECK(f.map.entry_count() == 0);
-}

@@ -18,7 +18,7 @@ using hal::SimResult;
 
 namespace {
 
-constexpr std::uint64_t kWindow = 160;  // pages of the arena that calls are about
+constexpr std::uint64_t kWindow = 160;  // pages of the server's room that calls are about
 constexpr std::size_t kMostPrograms = 4;
 constexpr std::uint64_t kMostPages = 24;  // of one mapping
 
@@ -110,7 +110,7 @@ class Driver {
   struct Range {
     std::uint64_t first;
     std::uint64_t count;
-    std::uint64_t address() const { return kArenaStart + first * kPage; }
+    std::uint64_t address() const { return kRoomStart + first * kPage; }
     std::uint64_t bytes() const { return count * kPage; }
   };
 
@@ -175,7 +175,7 @@ class Driver {
     const auto result = program_->mmap(fixed ? range.address() : 0, range.bytes(),
                                        page.protection, flags, file, page.index * kPage);
     expect("mmap's error", result.error, 0);
-    expect("mmap's address", result.value, kArenaStart + expected * kPage);
+    expect("mmap's address", result.value, kRoomStart + expected * kPage);
     model_->map(expected, range.count, page);
   }
 
@@ -318,7 +318,7 @@ class Driver {
     if (result.error == EFAULT) return;
     if (result.error == ENOMEM && flags == 0 && new_count > range.count) return;
     expect("mremap's error", result.error, 0);
-    const std::uint64_t went = (result.value - kArenaStart) / kPage;
+    const std::uint64_t went = (result.value - kRoomStart) / kPage;
     if (fixed) expect("mremap's target", went, target.first);
     model_->remap(range.first, range.count, went, new_count);
   }
@@ -362,7 +362,7 @@ class Driver {
     const std::size_t cell = random_.below(kCellCount);
     std::byte byte{};
     const SimResult result =
-        program_->read(kArenaStart + number * kPage + kCells[cell], std::span(&byte, 1));
+        program_->read(kRoomStart + number * kPage + kCells[cell], std::span(&byte, 1));
     const Touch touch = model_->check(number, false);
     if (!agree(result, touch)) log("load of {}.{}", number, cell);
     expect("a load's result", agree(result, touch), true);
@@ -383,7 +383,7 @@ class Driver {
     const Touch touch = model_->check(number, true);
     log("store of {} to {}.{}", value, number, cell);
     const SimResult result =
-        program_->write(kArenaStart + number * kPage + kCells[cell], std::span(&byte, 1));
+        program_->write(kRoomStart + number * kPage + kCells[cell], std::span(&byte, 1));
     expect("a store's result", agree(result, touch), true);
     if (touch != Touch::done) return;
     ModelPage& page = *model_->find(number);

@@ -14,7 +14,9 @@ Session::ActiveCall::ActiveCall(std::shared_ptr<Session> session,
                                 const protocol::TrapRequest& frame)
     : session_(std::move(session)) {
   request = frame;
-  rules = &session_->server_.machine().personality();
+  static const vm::Personality& host_rules = *vm::find_personality("linux");
+  const bool by_host = (frame.flags & protocol::kRequestHostRules) != 0;
+  rules = by_host ? &host_rules : &session_->server_.machine().personality();
   abi = vm::find_abi(frame.abi, rules->freebsd_numbers);
 }
 
@@ -75,10 +77,11 @@ void Session::ActiveCall::send_last() {
   std::uint32_t flags = protocol::kReplyFinal;
   if (answer_.value_from_host) flags |= protocol::kReplyValueFromHost;
   if (answer_.prepare_forks) flags |= protocol::kReplyPrepareForks;
+  if (answer_.again) flags |= protocol::kReplyAgain;
   const HostOpBatch* batch = batches_.empty() ? nullptr : &batches_.back();
   // The session is ready for the next request before the program can send one.
   session_->last_ = request;
-  session_->last_undo_ = answer_.undo;
+  session_->last_answer_ = answer_;
   session_->call_.reset();
   const bool sent = session_->send_reply(request, flags, vm::to_errno(answer_.error),
                                          answer_.value, batch, data);
@@ -94,7 +97,7 @@ void Session::ActiveCall::continued(bool ok, int error) {
   const vm::Error failed = vm::error_from_errno(error);
   if (finishing_) {
     finishing_ = false;
-    session_->space_->undo(*this, answer_.undo, failed);
+    session_->space_->undo(*this, answer_, failed);
     return;
   }
   const Next next = std::move(next_);

@@ -24,13 +24,12 @@ class Encoder {
   void step(const Step& step) {
     may_fail_ = step.may_fail;
     switch (step.kind) {
-      case Step::Kind::vacate:
       case Step::Kind::replace:
-        op(HostOp::kReserve, step.range);
+        op(HostOp::kReserve, step.range, step.protection.bits(), step.enable ? 1 : 0);
         op(HostOp::kRegister, step.range, UFFDIO_REGISTER_MODE_MISSING);
         break;
       case Step::Kind::claim:
-        op(HostOp::kClaim, step.range);
+        op(HostOp::kClaim, step.range, step.protection.bits(), step.enable ? 1 : 0);
         op(HostOp::kRegister, step.range, UFFDIO_REGISTER_MODE_MISSING);
         break;
       case Step::Kind::map_backing:
@@ -111,7 +110,9 @@ class Encoder {
         shared ? step.backing->descriptor() : step.backing->read_only_descriptor();
     descriptor_batch(step, descriptor);
     op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
-       shared ? protocol::kMapShared : protocol::kMapPrivate, step.protection.bits());
+       (shared ? protocol::kMapShared : protocol::kMapPrivate) |
+           (step.enable ? protocol::kMapClaim : protocol::kMapPrivate),
+       step.protection.bits());
     register_mapping(step.range, step.sharing);
   }
 

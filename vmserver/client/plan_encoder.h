@@ -1,9 +1,9 @@
 // From the core's Plan to the host operations that a program carries out.
 //
-// Here is what each Step means on Linux. Two rules hold throughout: a range never becomes
-// accessible before it is registered with the userfaultfd, because a touch in between would make
-// the kernel put a zero page where the object's data belongs; and room in the arena is always a
-// registered, inaccessible mapping, so that the host puts nothing of its own there.
+// Here is what each Step means on Linux. One rule holds throughout: a mapping of an object never
+// becomes accessible before it is registered with the userfaultfd, because a touch in between would
+// make the kernel put a zero page where the object's data belongs. Of private memory that is the
+// page it should be.
 #pragma once
 
 #include <memory>

@@ -26,11 +26,13 @@ using Descriptor = boost::asio::posix::stream_descriptor;
 
 namespace {
 
-constexpr std::uint64_t kMostArena = std::uint64_t{1} << 46;
-// Where the server looks for room when a program could reserve no arena: far from where the host
-// puts anything by itself.
-constexpr VirtualRange kOpenPlacement(VirtualAddress(0x1000'0000'0000),
-                                      VirtualAddress(0x2000'0000'0000));
+// Where the server puts mappings: far from where the host puts anything by itself, and clear of what
+// sanitizers reserve.
+constexpr VirtualRange kPlacement(VirtualAddress(0x1100'0000'0000),
+                                  VirtualAddress(0x2000'0000'0000));
+// Each program's begins somewhere in the first so many bytes, on such a boundary.
+constexpr std::uint64_t kPlacementSpread = std::uint64_t{1} << 40;
+constexpr std::uint64_t kPlacementBoundary = std::uint64_t{2} << 20;
 
 template <class Frame>
 bool is_frame(const ReceivedFrame& received, std::span<const std::byte> buffer, Frame& frame,
@@ -43,6 +45,15 @@ bool is_frame(const ReceivedFrame& received, std::span<const std::byte> buffer, 
 std::size_t proc_file_count(std::uint64_t which) {
   return ((which & protocol::kProcMaps) != 0 ? 1 : 0) +
          ((which & protocol::kProcPagemap) != 0 ? 1 : 0);
+}
+
+VirtualRange choose_placement() {
+  std::uint64_t random = 0;
+  if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+    throw std::system_error(errno, std::generic_category(), "getrandom for a program's placement");
+  }
+  const std::uint64_t offset = random % kPlacementSpread & ~(kPlacementBoundary - 1);
+  return {kPlacement.start() + offset, kPlacement.end()};
 }
 
 // Text and data of the program itself: the first mapping of the file that its program headers are
@@ -120,7 +131,9 @@ void Session::watch_process() {
   name_process();
   process_.async_wait(Descriptor::wait_read,
                       [self = shared_from_this()](const boost::system::error_code& error) {
-                        if (!error) self->close("it has ended");
+                        // Another process may share its memory (clone with CLONE_VM); the end of
+                        // that the sweep finds.
+                        if (!error && !self->alive()) self->close("it has ended");
                       });
 }
 
@@ -186,18 +199,11 @@ void Session::begin(const ReceivedFrame& frame) {
   vm::SpaceLayout layout;
   layout.bounds =
       VirtualRange(VirtualAddress(request.map_minimum), VirtualAddress(request.map_maximum));
-  const VirtualAddress arena_start(request.arena_start);
   layout.nameplate = VirtualRange(VirtualAddress(request.nameplate),
                                   VirtualAddress(request.nameplate) + hal::kPageSize);
-  if (request.arena_bytes > kMostArena) return reject("its arena is too large");
-  layout.arena = VirtualRange(arena_start, arena_start + request.arena_bytes);
-  layout.placement =
-      layout.arena.empty() ? kOpenPlacement.intersect(layout.bounds) : layout.arena;
-  const bool aligned = arena_start.is_page_aligned() && layout.arena.end().is_page_aligned() &&
-                       layout.nameplate.start().is_page_aligned();
-  if (!aligned || !layout.bounds.contains(layout.nameplate) ||
-      (!layout.arena.empty() && !layout.bounds.contains(layout.arena))) {
-    return reject("its arena is not where memory can be");
+  layout.placement = choose_placement().intersect(layout.bounds);
+  if (!layout.nameplate.start().is_page_aligned() || !layout.bounds.contains(layout.nameplate)) {
+    return reject("its nameplate is not where memory can be");
   }
 
   const ProcFiles files =
@@ -206,8 +212,7 @@ void Session::begin(const ReceivedFrame& frame) {
       std::make_unique<hal::UffdPmap>(frame.descriptors.front(), files.maps, files.pagemap);
   try {
     pmap->enable();
-    if (!layout.arena.empty()) pmap->register_missing(layout.arena);
-    if (!layout.arena.contains(layout.nameplate)) pmap->register_missing(layout.nameplate);
+    pmap->register_missing(layout.nameplate);
     find_program(*pmap, VirtualAddress(request.program_headers), layout);
     userfaultfd_.assign(fcntl(pmap->userfaultfd().get(), F_DUPFD_CLOEXEC, 0));
   } catch (const std::system_error& error) {
@@ -357,7 +362,7 @@ void Session::on_continue() {
     const std::shared_ptr<ActiveCall> call = call_;
     call->hold();
     last_.reset();
-    space_->undo(*call, last_undo_, vm::error_from_errno(error));
+    space_->undo(*call, last_answer_, vm::error_from_errno(error));
     return;
   }
   reject("it continued a call that it had not made");

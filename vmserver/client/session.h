@@ -27,6 +27,7 @@
 #include "protocol/trap_frame.h"
 #include "vmserver/client/frame_socket.h"
 #include "vmserver/client/plan_encoder.h"
+#include "vmserver/vm/call.h"
 #include "vmserver/vm/vm_space.h"
 
 namespace server {
@@ -103,7 +104,7 @@ class Session : public std::enable_shared_from_this<Session> {
   protocol::TrapRequest request_{};
   std::shared_ptr<ActiveCall> call_;  // under way
   std::optional<protocol::TrapRequest> last_;  // ended; the plan of its answer may still fail
-  hal::VirtualRange last_undo_;
+  vm::Answer last_answer_;
   /// Sockets that the program itself has closed, but that its stub thread still watches.
   std::vector<hal::SharedDescriptor> retired_;
   bool closed_ = false;

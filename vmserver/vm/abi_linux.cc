@@ -48,10 +48,11 @@ class LinuxAbi final : public Abi {
     result.low = (flags & kMap32Bit) != 0;
     result.populate = (flags & MAP_POPULATE) != 0 && (flags & MAP_NONBLOCK) == 0;
     result.locked = (flags & MAP_LOCKED) != 0;
+    result.no_reserve = (flags & MAP_NORESERVE) != 0;
     result.synchronous = result.validated && (flags & kMapSync) != 0;
     result.host_only = (flags & MAP_HUGETLB) != 0 || type == kMapDroppable;
     result.unknown = (flags & ~kMapKnown) != 0;
-    // MAP_STACK, MAP_NORESERVE and MAP_DENYWRITE are hints or have no counterpart; a program that
+    // MAP_STACK and MAP_DENYWRITE are hints or have no counterpart; a program that
     // passes them keeps its data without them.
     return result;
   }

@@ -32,6 +32,12 @@ struct Answer {
   bool prepare_forks = false;
   /// What to unmap again when the plan that goes along fails.
   hal::VirtualRange undo;
+  /// The plan claims `undo`. If something of the host's turns out to be there, the call ends in
+  /// `occupied`, or, where that is none, is made again.
+  bool claims = false;
+  Error occupied = Error::none;
+  /// The program makes the call again, from the start.
+  bool again = false;
 };
 
 class Call {

@@ -25,6 +25,7 @@ struct MapFlags {
   bool prefault = false;        ///< enter what is resident
   bool populate = false;        ///< bring in everything
   bool locked = false;          ///< wire it
+  bool no_reserve = false;      ///< more than there is may be mapped
   bool synchronous = false;     ///< stores are durable at once: no file here can do that
   std::uint8_t alignment = 0;   ///< logarithm of the boundary; 0: pages will do
   bool bad_alignment = false;   ///< a boundary that no address has

@@ -59,6 +59,7 @@ struct MapEntry : MapHook, ObjectHook {
   bool in_transit = false;                     // S
   /// What a child forked next gets a copy of, where that is not this entry's own pages.
   std::shared_ptr<VmObject> snapshot;          // S
+  hal::PageIndex snapshot_page;                // S  at range.start()
   FaultWindow window;                          // S
   std::string path;                            // S  of host and device entries
 

@@ -130,6 +130,7 @@ struct Personality {
     std::uint32_t stack_guard_pages;  ///< the lowest pages of a stack stay out of reach
     Error occupied;                   ///< something is where nothing may be replaced
     bool heeds_locked;                ///< MAP_LOCKED wires
+    bool overcommits;                 ///< private memory is given out without asking whether it is there
     /// What a mapping fails with that cannot be wired; Error::none: it stays, not wired.
     Error wiring_failed;
   } mmap;

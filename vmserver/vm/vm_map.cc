@@ -53,6 +53,8 @@ void VmMap::clip_at(VirtualAddress address) {
   if (entry == nullptr || entry->range.start() == address) return;
   auto upper = entry->alike(VirtualRange(address, entry->range.end()), entry->page_at(address));
   upper->wired = entry->wired;
+  upper->snapshot = entry->snapshot;
+  upper->snapshot_page = entry->snapshot_page + ((address - entry->range.start()) >> hal::kPageShift);
   const VirtualRange lower(entry->range.start(), address);
   if (entry->object) {
     entry->object->split_mapping(*entry, lower, *upper);
@@ -134,7 +136,6 @@ void VmMap::set_host(VirtualRange range, const std::vector<hal::HostMapping>& ma
     if (candidate->source == Source::host) remove(candidate);
   }
   for (const hal::HostMapping& mapping : mappings) {
-    if (arena_.overlaps(mapping.range)) continue;
     // The parts of the mapping that no managed entry covers.
     VirtualAddress from = mapping.range.start();
     while (from < mapping.range.end()) {

@@ -1,10 +1,12 @@
 // VmMap: the entries of one address space, ordered by address.
 //
-// Two kinds of room:
-//   the arena   reserved in the program for the server alone; what is not covered by an entry there
-//               is free, and nothing of the host's ever appears in it
-//   elsewhere   the host maps things there by itself; entries of Source::host are a picture of that,
-//               taken anew whenever a call touches such a range (set_host)
+// Two kinds of entries: what the server manages, of which the map is the truth; and Source::host, a
+// picture of what the host has mapped by itself, taken anew whenever a call touches such a range
+// (set_host).
+//
+// Where a program does not say where, a mapping goes into `placement`, a part of the address space
+// that the host does not choose by itself. What no entry covers there is taken for free, and claimed
+// before it is used.
 //
 // A VmMap is a data structure only: it does no page-table work. All functions need the lock of the
 // space that owns it.
@@ -28,16 +30,14 @@ class VmMap {
                                     boost::intrusive::key_of_value<MapEntryStart>>;
   using iterator = Set::iterator;
 
-  /// `bounds`: lowest and highest address a program may map. `arena`: empty when there is none;
-  /// then `placement` says where to look for room instead.
-  VmMap(hal::VirtualRange bounds, hal::VirtualRange arena, hal::VirtualRange placement)
-      : bounds_(bounds), arena_(arena), placement_(placement), first_free_(placement.start()) {}
+  /// `bounds`: lowest and highest address a program may map. `placement`: where to look for room.
+  VmMap(hal::VirtualRange bounds, hal::VirtualRange placement)
+      : bounds_(bounds), placement_(placement), first_free_(placement.start()) {}
   ~VmMap();
   VmMap(const VmMap&) = delete;
   VmMap& operator=(const VmMap&) = delete;
 
   hal::VirtualRange bounds() const { return bounds_; }
-  hal::VirtualRange arena() const { return arena_; }
   hal::VirtualRange placement() const { return placement_; }
 
   std::size_t entry_count() const { return entries_.size(); }
@@ -90,7 +90,6 @@ class VmMap {
   void remove(iterator position);
 
   const hal::VirtualRange bounds_;
-  const hal::VirtualRange arena_;
   const hal::VirtualRange placement_;
   Set entries_;
   std::size_t host_entries_ = 0;

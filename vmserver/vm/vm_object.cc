@@ -221,6 +221,12 @@ void VmObject::remove_mapping(MapEntry& entry) {
     const std::lock_guard guard(lock_);
     mappings_.erase(mappings_.iterator_to(entry));
     last = mappings_.empty() && !dirty_.empty();
+    // When these arrive nobody wakes whoever waits for them here, and the host does not at an
+    // unmapping. Whoever does looks again and finds what is there then.
+    for (const auto& transfer : flight_) {
+      const VirtualRange seen = entry.range_of(transfer->pages);
+      if (!seen.empty()) entry.space->pmap().wake(seen);
+    }
   }
   if (last) {
     write_back(all_pages(), false, [self = shared_from_this()](Error error) {

@@ -38,28 +38,35 @@ VmSpace::VmSpace(Machine& machine, std::unique_ptr<Pmap> pmap, const SpaceLayout
     : machine_(machine),
       pmap_(std::move(pmap)),
       layout_(layout),
-      map_(layout.bounds, layout.arena, layout.placement) {}
+      map_(layout.bounds, layout.placement) {}
 
 VmSpace::~VmSpace() { close(); }
 
 void VmSpace::handle(Call& call) {
   {
     const std::lock_guard guard(lock_);
-    if ((!removed_.empty() || snapshots_) && !pmap_->forking()) {
-      removed_.clear();
-      drop_snapshots();
-    }
+    if (!removed_.empty() && !pmap_->forking()) removed_.clear();
   }
   calls::dispatch(*this, call);
 }
 
-void VmSpace::undo(Call& call, VirtualRange range, Error error) {
+void VmSpace::undo(Call& call, const Answer& answer, Error error) {
+  Answer result;
+  result.error = error;
   {
     const std::lock_guard guard(lock_);
-    if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call, range);
-    if (!range.empty()) remove(range, call.plan);
+    if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call, answer.undo);
+    if (answer.claims && error == Error::exists) {
+      // What is there is not ours to unmap.
+      take_out(answer.undo, [](VirtualRange) {});
+      look_again();
+      result.error = answer.occupied;
+      result.again = answer.occupied == Error::none;
+    } else if (!answer.undo.empty()) {
+      remove(answer.undo, call.plan);
+    }
   }
-  call.finish(error);
+  call.finish(result);
 }
 
 void VmSpace::fault(VirtualAddress page, bool write) {
@@ -135,21 +142,19 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   ++machine_.counters().forks;
   const std::lock_guard guard(lock_);
   const std::lock_guard child_guard(child->lock_);
-  child->unsettled_ = unsettled_;
+  std::vector<VirtualRange> moving;
   for (const MapEntry& entry : map_) {
     if (entry.source == Source::host) continue;
     // A child of a fork that nobody announced has no copy of what is shared.
     const bool no_copy = entry.copied_by_server() && !entry.snapshot;
-    if (entry.inherit == Inherit::none || entry.in_transit || no_copy) {
-      child->unsettled_.push_back(entry.range);
-      continue;
-    }
+    if (entry.in_transit) moving.push_back(entry.range);
+    if (entry.inherit == Inherit::none || entry.in_transit || no_copy) continue;
     auto copy = entry.alike(entry.range, entry.page);
     copy->space = child.get();
     const bool zeroed = entry.inherit == Inherit::zero && entry.source == Source::object;
     if (entry.copied_by_server()) {
       copy->object = entry.snapshot;
-      copy->page = hal::PageIndex(0);
+      copy->page = entry.snapshot_page;
     }
     if (zeroed) {
       copy->object = nullptr;
@@ -158,14 +163,34 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
     }
     if (entry.copied_by_server() || zeroed) {
       copy->sharing = hal::Sharing::copy_on_write;
-      copy->inherit = Inherit::copy;
+      if (!zeroed) copy->inherit = Inherit::copy;
       copy->maximum = hal::Protection::all();
       child->rebuilt_.push_back(entry.range);
     }
     child->map_.insert(std::move(copy));
   }
-  for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.arena));
+  for (VirtualRange range : moving) child->keep_clear_of(range);
+  for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.placement));
   return child;
+}
+
+bool VmSpace::announce_fork(std::uint64_t thread) {
+  constexpr std::size_t kMostThreads = 32768;
+  const std::lock_guard guard(lock_);
+  if (forking_threads_.size() >= kMostThreads) return false;
+  forking_threads_.insert(thread);
+  return true;
+}
+
+void VmSpace::end_fork(std::uint64_t thread) {
+  const std::lock_guard guard(lock_);
+  forking_threads_.erase(thread);
+  if (forking_threads_.empty()) drop_snapshots();
+}
+
+bool VmSpace::expects_fork() {
+  const std::lock_guard guard(lock_);
+  return !forking_threads_.empty();
 }
 
 void VmSpace::prepare_fork(std::function<void(Error)> done) {
@@ -177,7 +202,6 @@ void VmSpace::prepare_fork(std::function<void(Error)> done) {
   std::vector<Copy> copies;
   {
     const std::lock_guard guard(lock_);
-    drop_snapshots();
     for (MapEntry& entry : map_) {
       if (!entry.copied_by_server()) continue;
       copies.push_back({entry.object, entry.pages_of(entry.range), entry.range});
@@ -213,18 +237,17 @@ Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageR
     return error_from_errno(error.code().value());
   }
   const std::lock_guard guard(lock_);
-  MapEntry* entry = map_.find(range.start());
-  if (entry != nullptr && entry->range == range) {
-    entry->snapshot = snapshot;
-    snapshots_ = true;
-  }
+  // It may have been cut meanwhile.
+  map_.for_each_in(range, [&](MapEntry& entry) {
+    if (!entry.copied_by_server() || entry.object != object || entry.page < pages.first()) return;
+    entry.snapshot = snapshot;
+    entry.snapshot_page = hal::PageIndex(entry.page - pages.first());
+  });
   return Error::none;
 }
 
 void VmSpace::drop_snapshots() {
-  if (!snapshots_) return;
   for (MapEntry& entry : map_) entry.snapshot.reset();
-  snapshots_ = false;
 }
 
 void VmSpace::keep_clear_of(VirtualRange range) {
@@ -247,23 +270,21 @@ void VmSpace::keep_clear_of(VirtualRange range) {
 
 void VmSpace::settle(hal::Plan& plan) {
   const std::lock_guard guard(lock_);
-  for (VirtualRange range : unsettled_) {
-    const VirtualRange hole = range.intersect(layout_.arena);
-    if (!hole.empty()) plan.add(Step::Kind::claim, hole);
-  }
-  unsettled_.clear();
   for (VirtualRange range : rebuilt_) {
     map_.for_each_in(range, [&](MapEntry& entry) {
       const VirtualRange part = entry.range.intersect(range);
-      plan.add(Step::Kind::claim, part);
       if (entry.object) {
         Step& step = plan.add(Step::Kind::map_backing, part);
         step.backing = entry.object->backing();
         step.sharing = entry.sharing;
         step.page = entry.page_at(part.start());
+        step.enable = true;
+        plan.protect(part, entry.protection);
+      } else {
+        plan.add(Step::Kind::claim, part).protection = entry.protection;
+        plan.add(Step::Kind::inherit, part).inheritance = entry.inherit;
       }
       if (entry.no_core) plan.add(Step::Kind::dump, part).enable = false;
-      plan.protect(part, entry.protection);
     });
   }
   rebuilt_.clear();
@@ -303,7 +324,17 @@ void VmSpace::count_wired(std::int64_t pages) {
 }
 
 void VmSpace::refresh_host(VirtualRange range) {
-  if (layout_.arena.contains(range) || range.empty()) return;
+  const VirtualRange own = layout_.placement;
+  if (own.contains(range)) return;
+  if (!own.overlaps(range)) return picture_host(range);
+  if (range.start() < own.start()) picture_host(VirtualRange(range.start(), own.start()));
+  if (own.end() < range.end()) picture_host(VirtualRange(own.end(), range.end()));
+}
+
+void VmSpace::look_again() { picture_host(layout_.bounds); }
+
+void VmSpace::picture_host(VirtualRange range) {
+  if (range.empty()) return;
   const std::vector<hal::HostMapping> mappings = pmap_->host_mappings(range);
   // What is wired of the host's stays so for as long as it is mapped, and is counted once.
   std::vector<VirtualRange> wired;
@@ -320,6 +351,10 @@ bool VmSpace::may_map(VirtualRange range) const {
 }
 
 void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
+  take_out(range, [&](VirtualRange run) { plan.add(Step::Kind::give_back, run); });
+}
+
+void VmSpace::take_out(VirtualRange range, const std::function<void(VirtualRange)>& visit) {
   if (range.empty()) return;
   // With the lowest part of a stack goes what it could have grown into.
   if (const MapEntry* lowest = map_.find(range.start());
@@ -331,29 +366,15 @@ void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
   }
   map_.clip(range);
   set_wired(range, false);
-  // Neighbouring room of the same kind becomes one step.
   VirtualRange run;
-  const auto flush = [&] {
-    if (run.empty()) return;
-    const VirtualRange inside = run.intersect(layout_.arena);
-    if (inside.empty()) {
-      plan.add(Step::Kind::give_back, run);
-    } else {
-      plan.add(Step::Kind::vacate, inside);
-      if (run.start() < inside.start()) {
-        plan.add(Step::Kind::give_back, VirtualRange(run.start(), inside.start()));
-      }
-      if (inside.end() < run.end()) {
-        plan.add(Step::Kind::give_back, VirtualRange(inside.end(), run.end()));
-      }
-    }
-    run = VirtualRange();
-  };
   map_.for_each_in(range, [&](MapEntry& entry) {
-    if (!run.empty() && run.end() != entry.range.start()) flush();
+    if (!run.empty() && run.end() != entry.range.start()) {
+      visit(run);
+      run = VirtualRange();
+    }
     run = hull(run, entry.range);
   });
-  flush();
+  if (!run.empty()) visit(run);
   removed_.push_back(range);
   map_.erase(range);
 }

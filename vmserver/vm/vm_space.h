@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,6 @@ namespace vm {
 
 struct SpaceLayout {
   hal::VirtualRange bounds;     ///< what a program may map
-  hal::VirtualRange arena;      ///< reserved for the server; may be empty
   hal::VirtualRange placement;  ///< where the server looks for room
   hal::VirtualRange nameplate;  ///< the server's own page in there
   hal::VirtualAddress text;     ///< start of the program's text and data, for mmap's hints
@@ -51,19 +51,24 @@ class VmSpace {
 
   /// Carries a request to the function that answers it (vm/calls/table.h).
   void handle(Call& call);
-  /// A plan that went along with an answer failed with `error`: takes back what the call did. Ends
-  /// the call.
-  void undo(Call& call, hal::VirtualRange range, Error error);
+  /// The plan that went along with `answer` failed with `error`: takes back what the call did. Ends
+  /// the call, or has the program make it again where the room it claimed was not free.
+  void undo(Call& call, const Answer& answer, Error error);
 
   /// A program touched an absent page of a managed range. `page` is page-aligned.
   void fault(hal::VirtualAddress page, bool write);
 
   /// The address space of a child that was forked just now. `pmap` is the child's.
   std::unique_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
-  /// What the child itself has to set right before it can be served: ranges whose inheritance left
-  /// holes or needs other pages than the parent's, and what the parent had already taken away. Goes
-  /// with the first answer to it.
+  /// What the child itself has to set right before it can be served: ranges whose inheritance needs
+  /// other pages than the parent's, and what the parent had already taken away. Goes with the first
+  /// answer to it.
   void settle(hal::Plan& plan);
+  /// A thread says that it is about to fork. False when too many have said so.
+  bool announce_fork(std::uint64_t thread);
+  /// That fork is over. With the last one go the snapshots.
+  void end_fork(std::uint64_t thread);
+  bool expects_fork();
   /// Fills in snapshots for a fork that is about to come: copies of what is shared and children get
   /// a copy of. Calls `done` once, with the first error.
   void prepare_fork(std::function<void(Error)> done);
@@ -89,12 +94,17 @@ class VmSpace {
   std::uint64_t wired_pages() const { return wired_pages_; }
   /// Marks the entries of a range wired or not and keeps count; cuts them at its ends.
   void set_wired(hal::VirtualRange range, bool wired);
-  /// Takes the picture of the host's mappings in the range anew. Nothing to do inside the arena.
+  /// Takes the picture of the host's mappings in the range anew. Nothing to do where the server puts
+  /// mappings: the host puts none there by itself.
   void refresh_host(hal::VirtualRange range);
+  /// Takes it anew everywhere: room was claimed and something was there.
+  void look_again();
   /// Whether a managed mapping could be there: inside the bounds and clear of the nameplate.
   bool may_map(hal::VirtualRange range) const;
-  /// Removes all entries of the range from the map and adds what the program has to do to `plan`:
-  /// room in the arena becomes empty, other room goes back to the host.
+  /// Removes all entries of the range from the map, and with the lowest part of a stack what it could
+  /// have grown into. Tells `visit` every run of neighbours that there was.
+  void take_out(hal::VirtualRange range, const std::function<void(hal::VirtualRange)>& visit);
+  /// The same, and has the program unmap them.
   void remove(hal::VirtualRange range, hal::Plan& plan);
 
  private:
@@ -108,6 +118,8 @@ class VmSpace {
                       hal::VirtualRange range);
   /// Needs lock_.
   void drop_snapshots();
+  /// Needs lock_.
+  void picture_host(hal::VirtualRange range);
   /// Covers the free parts of the range with inaccessible entries: a child may still have there what
   /// its parent was taking away when it forked. settle() makes them free. Needs lock_.
   void keep_clear_of(hal::VirtualRange range);
@@ -120,10 +132,9 @@ class VmSpace {
   VmMap map_;                                   // lock_
   bool closed_ = false;                         // lock_
   WireFuture wire_future_ = WireFuture::no;     // lock_
-  bool snapshots_ = false;                      // lock_  some entry has one
+  std::set<std::uint64_t> forking_threads_;     // lock_  have announced a fork
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
-  std::vector<hal::VirtualRange> unsettled_;    // lock_  holes that inheritance left
   std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
   std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have

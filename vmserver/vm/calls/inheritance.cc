@@ -44,6 +44,7 @@ bool same_for_host(const MapEntry& entry) {
 class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren> {
  public:
   using Done = std::function<void(Error)>;
+  static constexpr unsigned kMostClaims = 8;
 
   ShareWithChildren(VmSpace& space, Call& call, VirtualRange range, Done done)
       : space_(space), call_(call), range_(range), done_(std::move(done)) {}
@@ -52,11 +53,7 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     auto made = space_.machine().objects().make_anonymous(there().bytes());
     if (!made) return done_(made.error());
     object_ = std::move(made).value();
-    if (!set_out()) return done_(Error::no_memory);
-    call_.run_plan([self = shared_from_this()](Error error) {
-      if (error != Error::none) return self->forget_place(error);
-      self->copy();
-    });
+    set_out(kMostClaims);
   }
 
  private:
@@ -69,14 +66,28 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     return {range_.start(), range_.start() + pages.bytes()};
   }
 
-  // False when there is no place: a program without an arena has none that is the server's alone.
-  bool set_out() {
+  // Something of the host's may be in the place that the map has for free: then another is claimed.
+  void set_out(unsigned claims) {
+    if (claims == 0 || !plan_taking_away()) return done_(Error::no_memory);
+    call_.run_plan([self = shared_from_this(), claims](Error error) {
+      if (error == Error::exists) {
+        self->forget_claim();
+        return self->set_out(claims - 1);
+      }
+      if (error != Error::none) return self->forget_place(error);
+      self->copy();
+    });
+  }
+
+  // False when there is no place.
+  bool plan_taking_away() {
     const auto guard = space_.lock();
     VmMap& map = space_.map();
     MapEntry* entry = map.find(range_.start());
     const auto place = map.find_space(range_.bytes(), VirtualAddress(0));
-    if (entry == nullptr || !place || !map.arena().contains(*place)) return false;
+    if (entry == nullptr || !place) return false;
     place_ = *place;
+    call_.plan.add(Step::Kind::claim, place_);
     of_file_ = entry->object != nullptr;
     auto aside = entry->alike(place_, entry->page);
     aside->in_transit = !of_file_;
@@ -90,6 +101,13 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     step.sharing = entry->sharing;
     if (of_file_) call_.plan.add(Step::Kind::manage, place_);
     return true;
+  }
+
+  void forget_claim() {
+    const auto guard = space_.lock();
+    space_.take_out(place_, [](VirtualRange) {});
+    if (MapEntry* entry = space_.map().find(range_.start())) entry->in_transit = false;
+    space_.look_again();
   }
 
   // The program has ended: its map is empty.
@@ -241,7 +259,12 @@ void set_inheritance(VmSpace& space, Call& call, VirtualRange range, Inherit wan
     });
     map.simplify(range);
   }
-  call.finish(answer);
+  if (!answer.prepare_forks || !space.expects_fork()) return call.finish(answer);
+  // Another thread has announced a fork and waits for nothing any more.
+  space.prepare_fork([&call, answer](Error error) mutable {
+    answer.error = error;
+    call.finish(answer);
+  });
 }
 
 // One after another, so that one of them fails before the next is touched.
@@ -289,7 +312,13 @@ void minherit(VmSpace& space, Call& call) {
 }
 
 void fork(VmSpace& space, Call& call) {
+  if (!space.announce_fork(call.argument(0))) return call.finish(Error::no_memory);
   space.prepare_fork([&call](Error error) { call.finish(error); });
+}
+
+void forked(VmSpace& space, Call& call) {
+  space.end_fork(call.argument(0));
+  call.finish(Error::none);
 }
 
 }  // namespace vm::calls

@@ -56,6 +56,16 @@ std::unique_ptr<MapEntry> make_entry(const MmapRequest& m, VirtualRange range, S
   return entry;
 }
 
+bool replaces(const MmapRequest& m) { return m.flags.fixed && !m.flags.no_replace; }
+
+// Private memory where the mapping goes: what is there is replaced, or nothing may be there.
+void plan_memory(const MmapRequest& m, VirtualRange range, Protection protection) {
+  const bool replace = replaces(m) && m.range.contains(range);
+  Step& step = m.call.plan.add(replace ? Step::Kind::replace : Step::Kind::claim, range);
+  step.protection = protection;
+  step.enable = m.flags.no_reserve || m.rules.overcommits;
+}
+
 // A mapping that grows down: the part that is there, the gap it may grow into, and what stays out of
 // reach below that. The host has all of gap and stack accessible; which of it is the program's is
 // told by the faults (VmSpace::fault).
@@ -64,6 +74,15 @@ void insert_stack(const MmapRequest& m, VirtualRange stack, VirtualRange gap) {
   auto entry = make_entry(m, stack, Source::anonymous);
   entry->stack = true;
   map.insert(std::move(entry));
+  if (gap.empty() || m.range.contains(gap)) {
+    plan_memory(m, m.range, Protection::none());
+  } else if (m.flags.fixed) {
+    plan_memory(m, gap, Protection::none());
+    plan_memory(m, stack, Protection::none());
+  } else {
+    plan_memory(m, VirtualRange(gap.start(), stack.end()), Protection::none());
+  }
+  m.call.plan.protect(stack, m.protection);
   if (gap.empty()) return;
   const std::uint64_t guard = std::min(hal::bytes_from_pages(m.rules.stack_guard_pages),
                                        gap.bytes());
@@ -82,10 +101,10 @@ void insert_mapping(const MmapRequest& m) {
   VmMap& map = m.space.map();
   hal::Plan& plan = m.call.plan;
   if (m.flags.guard) {
+    plan_memory(m, m.range, Protection::none());
     map.insert(make_entry(m, m.range, Source::guard));
-    return;
-  }
-  if (m.host_device) {
+  } else if (m.host_device) {
+    if (!replaces(m)) plan_memory(m, m.range, Protection::none());
     Step& step = plan.add(Step::Kind::map_device, m.range);
     step.page = m.page;
     step.protection = m.protection;
@@ -97,20 +116,20 @@ void insert_mapping(const MmapRequest& m) {
     step.backing = m.object->backing();
     step.sharing = entry->sharing;
     step.page = m.page;
+    step.enable = !replaces(m);
     map.insert(std::move(entry));
+    if (m.protection != Protection::none()) plan.protect(m.range, m.protection);
   } else if (m.flags.stack && m.rules.growth == Growth::within) {
     const std::uint64_t guard = hal::bytes_from_pages(m.rules.stack_guard_pages);
     const std::uint64_t first = std::min(m.bytes - guard, kStackGrowth);
     const VirtualRange stack(m.range.end() - first, m.range.end());
     insert_stack(m, stack, VirtualRange(m.range.start(), stack.start()));
-    plan.protect(stack, m.protection);
-    return;
   } else if (m.flags.stack) {
     insert_stack(m, m.range, VirtualRange(m.range.start() - m.room_below, m.range.start()));
   } else {
+    plan_memory(m, m.range, m.protection);
     map.insert(make_entry(m, m.range, Source::anonymous));
   }
-  if (!m.host_device && m.protection != Protection::none()) plan.protect(m.range, m.protection);
 }
 
 // MAP_POPULATE brings everything in; MAP_PREFAULT_READ enters what is there.
@@ -156,7 +175,7 @@ void finish_mapped(const std::shared_ptr<MmapRequest>& m, const Answer& answer) 
 // Where a mapping that cannot be wired must not stay, it is there before it is wired.
 void wire_and_finish(const std::shared_ptr<MmapRequest>& m, const Answer& answer) {
   m->call.run_plan([m, answer](Error failed) {
-    if (failed != Error::none) return m->space.undo(m->call, answer.undo, failed);
+    if (failed != Error::none) return m->space.undo(m->call, answer, failed);
     VirtualRange part;
     {
       const auto guard = m->space.lock();
@@ -173,12 +192,12 @@ void wire_and_finish(const std::shared_ptr<MmapRequest>& m, const Answer& answer
         return finish_mapped(m, answer);
       }
       const bool no_right = not_wired == Error::not_permitted;
-      m->space.undo(m->call, answer.undo, no_right ? not_wired : m->rules.wiring_failed);
+      m->space.undo(m->call, answer, no_right ? not_wired : m->rules.wiring_failed);
     });
   });
 }
 
-// The last part: the place is known and, where that was needed, claimed.
+// The last part: the place is known.
 void enter(const std::shared_ptr<MmapRequest>& m) {
   VmSpace& space = m->space;
   hal::Plan& plan = m->call.plan;
@@ -187,15 +206,16 @@ void enter(const std::shared_ptr<MmapRequest>& m) {
   {
     const auto guard = space.lock();
     VmMap& map = space.map();
-    const bool inside = map.arena().contains(m->range);
-    if (m->flags.fixed) space.remove(m->range, plan);
-    if (!m->host_device && !inside && !m->claimed && (m->flags.fixed || !m->object)) {
-      plan.add(Step::Kind::replace, m->range);
+    if (replaces(*m)) {
+      space.remove(m->range, plan);
+      plan.keep_mapped(m->range);
     }
     insert_mapping(*m);
     if (m->flags.no_core) plan.add(Step::Kind::dump, m->range).enable = false;
     plan_prefault(*m);
     answer.undo = m->range;
+    answer.claims = !replaces(*m);
+    answer.occupied = m->flags.fixed ? m->rules.occupied : Error::none;
     answer.value = (m->range.start() + m->page_offset).value();
     if (wires(*m)) {
       must_wire = m->rules.wiring_failed != Error::none;
@@ -224,8 +244,8 @@ struct Place {
   Error error = Error::no_memory;
 };
 
-// Needs the space's lock. `open` is false when a hint has turned out not to be free.
-Place find_place(MmapRequest& m, bool open) {
+// Needs the space's lock.
+Place find_place(MmapRequest& m) {
   VmSpace& space = m.space;
   VmMap& map = space.map();
   if (m.flags.fixed) {
@@ -234,9 +254,10 @@ Place find_place(MmapRequest& m, bool open) {
       space.refresh_host(range);
       if (!map.is_free(range)) return {std::nullopt, m.rules.occupied};
     }
-    // It grows only into what is the server's and free.
+    // It grows only into what is free where the server puts mappings.
     const std::uint64_t room = room_for_growth(m);
-    if (room != 0 && map.arena().contains(range) && range.start() - map.arena().start() >= room &&
+    if (room != 0 && map.placement().contains(range) &&
+        range.start() - map.placement().start() >= room &&
         map.is_free(VirtualRange(range.start() - room, range.start()))) {
       m.room_below = room;
     }
@@ -251,7 +272,7 @@ Place find_place(MmapRequest& m, bool open) {
   const VirtualAddress asked =
       m.rules.hints_round_down ? m.address.page_floor() : m.address.page_ceil();
   const VirtualAddress hint = m.hint() == m.address ? asked : VirtualAddress(0);
-  if (open && hint != VirtualAddress(0) && !map.placement().contains(hint) &&
+  if (hint != VirtualAddress(0) && !map.placement().contains(hint) &&
       m.flags.alignment == 0) {
     const auto wanted = VirtualRange::of_length(hint, m.bytes);
     if (wanted && space.may_map(*wanted)) {
@@ -260,7 +281,7 @@ Place find_place(MmapRequest& m, bool open) {
     }
   }
   const std::uint64_t room = room_for_growth(m);
-  auto found = map.find_space(m.bytes + room, open ? hint : VirtualAddress(0), m.flags.alignment);
+  auto found = map.find_space(m.bytes + room, hint, m.flags.alignment);
   if (found && room != 0) {
     m.room_below = room;
     found = VirtualRange(found->start() + room, found->end());
@@ -268,44 +289,16 @@ Place find_place(MmapRequest& m, bool open) {
   return {found, Error::no_memory};
 }
 
-// Finds the place, once the object is known. `attempt` counts claims that found something there.
-void place(const std::shared_ptr<MmapRequest>& m, unsigned attempt) {
-  VmSpace& space = m->space;
-  constexpr unsigned kMostAttempts = 8;
-  bool claim = false;
+// Finds the place, once the object is known.
+void place(const std::shared_ptr<MmapRequest>& m) {
   Place found;
   {
-    const auto guard = space.lock();
-    found = find_place(*m, attempt == 0);
-    if (found.range) {
-      m->range = *found.range;
-      if (!space.map().arena().contains(m->range)) {
-        m->room_below = 0;
-        claim = !m->flags.fixed || m->flags.no_replace;
-      }
-    }
+    const auto guard = m->space.lock();
+    found = find_place(*m);
+    if (found.range) m->range = *found.range;
   }
   if (!found.range) return m->call.finish(found.error);
-  if (!claim) return enter(m);
-  m->call.plan.add(Step::Kind::claim, m->range);
-  m->call.run_plan([m, attempt](Error error) {
-    if (error == Error::exists && !m->flags.fixed && attempt < kMostAttempts) {
-      // The host put something there since we looked. Look again, with open eyes.
-      {
-        const auto guard = m->space.lock();
-        m->space.refresh_host(m->space.layout().placement);
-      }
-      place(m, attempt + 1);
-      return;
-    }
-    if (error == Error::exists && m->flags.no_replace) error = m->rules.occupied;
-    if (error != Error::none) {
-      m->call.finish(error);
-      return;
-    }
-    m->claimed = true;
-    enter(m);
-  });
+  enter(m);
 }
 
 // From vm_mmap() on, with what MAP_FIXED replaces gone: the checks that are left, then the object.
@@ -323,7 +316,7 @@ void back(const std::shared_ptr<MmapRequest>& m) {
       }
       m->object = std::move(made).value();
     }
-    place(m, 0);
+    place(m);
     return;
   }
   objects.find(*m->call.file, m->device() ? PagerKind::device : PagerKind::file,
@@ -334,7 +327,7 @@ void back(const std::shared_ptr<MmapRequest>& m) {
                  }
                  m->object = std::move(found).value();
                  m->host_device = m->object->host_memory();
-                 place(m, 0);
+                 place(m);
                });
 }
 

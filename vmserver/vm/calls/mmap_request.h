@@ -42,7 +42,6 @@ class MmapRequest {
   bool host_device = false;
   hal::VirtualRange range;  // where it goes, once that is known
   std::uint64_t room_below = 0;  ///< bytes that a stack may grow into below `range`
-  bool claimed = false;
 
  private:
   bool holds(Check check) const;

@@ -97,7 +97,7 @@ class Remap : public std::enable_shared_from_this<Remap> {
     host_ = true;
     if (!entry.range.contains(from_)) return Error::fault;
     if (!fixed_) return Error::none;
-    bool taken = fixed_->overlaps(space_.map().arena());
+    bool taken = false;
     space_.map().for_each_in(*fixed_, [&](MapEntry& there) {
       taken = taken || there.source != Source::host;
     });
@@ -123,21 +123,26 @@ class Remap : public std::enable_shared_from_this<Remap> {
     });
   }
 
-  // The plan of what makes the new end of a grown mapping exist.
-  void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page) {
+  // The plan of what makes the new end of a grown mapping exist. `claim`: nothing may be there.
+  void plan_growth(const MapEntry& entry, VirtualRange range, hal::PageIndex page, bool claim) {
     hal::Plan& plan = call_.plan;
     if (entry.object) {
       Step& step = plan.add(Step::Kind::map_backing, range);
       step.backing = entry.object->backing();
       step.sharing = entry.sharing;
       step.page = page;
+      step.enable = claim;
+      if (entry.protection != Protection::none()) plan.protect(range, entry.protection);
+    } else {
+      Step& step = plan.add(claim ? Step::Kind::claim : Step::Kind::replace, range);
+      step.protection = entry.protection;
+      step.enable = call_.rules->mmap.overcommits;
     }
     const hal::Inherit inherit = hosts_inheritance(entry);
     if (inherit == hal::Inherit::none || inherit == hal::Inherit::zero) {
       plan.add(Step::Kind::inherit, range).inheritance = inherit;
     }
     if (entry.no_core) plan.add(Step::Kind::dump, range).enable = false;
-    if (entry.protection != Protection::none()) plan.protect(range, entry.protection);
   }
 
   void grow_or_move() {
@@ -170,14 +175,19 @@ class Remap : public std::enable_shared_from_this<Remap> {
     VmMap& map = space_.map();
     const VirtualRange more(from_.end(), from_.start() + bytes_);
     const VirtualRange whole(from_.start(), more.end());
-    if (!map.arena().contains(whole) || !map.is_free(more)) return false;
+    // What the server placed stays where it puts mappings.
+    const VirtualRange own = map.placement();
+    if (own.overlaps(whole) ? !own.contains(whole) : !space_.may_map(whole)) return false;
+    space_.refresh_host(more);
+    if (!map.is_free(more)) return false;
     const hal::PageIndex page = entry.page_at(more.start());
-    plan_growth(entry, more, page);
+    plan_growth(entry, more, page, true);
     map.insert(entry.alike(more, page));
     stay();  // joins neighbours: `entry` may be gone
     map.simplify(more);
     grown_.value = from_.start().value();
     grown_.undo = more;
+    grown_.claims = true;
     return true;
   }
 
@@ -199,8 +209,6 @@ class Remap : public std::enable_shared_from_this<Remap> {
     const auto found = space_.map().find_space(bytes_, VirtualAddress(0));
     if (!found) return false;
     target_ = *found;
-    // Elsewhere the host may have put something there since we looked.
-    if (!space_.map().arena().contains(target_)) call_.plan.add(Step::Kind::claim, target_);
     return true;
   }
 
@@ -211,6 +219,7 @@ class Remap : public std::enable_shared_from_this<Remap> {
 
   void plan_move(const MapEntry& first) {
     hal::Plan& plan = call_.plan;
+    if (!fixed_) plan.add(Step::Kind::claim, target_);
     space_.map().for_each_in(from_, [&](MapEntry& entry) {
       const VirtualRange to = target_of(entry.range);
       const VirtualRange part(entry.range.start(), entry.range.start() + to.bytes());
@@ -229,9 +238,8 @@ class Remap : public std::enable_shared_from_this<Remap> {
     });
     const VirtualRange kept = target_of(from_);
     if (target_.end() > kept.end()) {
-      if (fixed_) plan.add(Step::Kind::replace, VirtualRange(kept.end(), target_.end()));
       plan_growth(first, VirtualRange(kept.end(), target_.end()),
-                  first.page_at(from_.start()) + kept.pages());
+                  first.page_at(from_.start()) + kept.pages(), false);
     }
   }
 
@@ -240,6 +248,12 @@ class Remap : public std::enable_shared_from_this<Remap> {
     answer.error = failed;
     {
       const auto guard = space_.lock();
+      if (failed == Error::exists && !fixed_) {
+        space_.look_again();
+        target_ = VirtualRange();
+        answer.error = Error::none;
+        answer.again = true;
+      }
       if (failed == Error::none) {
         follow();
         answer.value = target_.start().value();
@@ -265,9 +279,16 @@ class Remap : public std::enable_shared_from_this<Remap> {
       moved.push_back(std::move(copy));
     });
     if ((flags_ & kDontUnmap) == 0) {
-      // What the host left behind is a hole; in the arena it is the server's again. With a stack
-      // goes what it could have grown into.
-      space_.remove(from_, call_.plan);
+      // The host has unmapped what it moved. The rest goes, too, and with a stack what it could have
+      // grown into.
+      const VirtualRange gone(from_.start(),
+                              from_.start() + std::min(from_.bytes(), target_.bytes()));
+      space_.take_out(from_, [&](VirtualRange run) {
+        for (const VirtualRange rest : {VirtualRange(run.start(), std::min(run.end(), gone.start())),
+                                        VirtualRange(std::max(run.start(), gone.end()), run.end())}) {
+          if (!rest.empty()) call_.plan.add(Step::Kind::give_back, rest);
+        }
+      });
     }
     for (auto& entry : moved) map.insert(std::move(entry));
     map.simplify(target_);
@@ -283,7 +304,11 @@ class Remap : public std::enable_shared_from_this<Remap> {
       step.protection = entry.protection;
       step.may_fail = true;
     });
-    if (fixed_ || !space_.map().arena().contains(target_)) space_.remove(target_, call_.plan);
+    if (fixed_) {
+      space_.remove(target_, call_.plan);
+    } else if (!target_.empty()) {
+      call_.plan.add(Step::Kind::give_back, target_).may_fail = true;
+    }
     space_.map().simplify(from_);
   }
 
@@ -297,13 +322,17 @@ class Remap : public std::enable_shared_from_this<Remap> {
       if ((flags_ & kMayMove) == 0 || !find_target()) {
         answer.error = Error::no_memory;
       } else if (entry != nullptr) {
-        if (fixed_) space_.remove(target_, call_.plan);
         auto copy = entry->alike(target_, entry->page_at(from_.start()));
         copy->stack = false;
-        plan_growth(*entry, target_, copy->page);
+        if (fixed_) {
+          space_.remove(target_, call_.plan);
+          call_.plan.keep_mapped(target_);
+        }
+        plan_growth(*copy, target_, copy->page, !fixed_);
         map.insert(std::move(copy));
         answer.value = target_.start().value();
         answer.undo = target_;
+        answer.claims = !fixed_;
       }
     }
     call_.finish(answer);

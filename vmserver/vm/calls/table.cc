@@ -44,6 +44,7 @@ constexpr TableEntry kTable[] = {
     {"fork", fork},
     {"exit", exit},
     {"ommap", ommap},
+    {"forked", forked},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
 

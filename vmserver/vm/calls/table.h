@@ -35,6 +35,7 @@ void mincore(VmSpace& space, Call& call);
 void exit(VmSpace& space, Call& call);
 // inheritance.cc
 void fork(VmSpace& space, Call& call);
+void forked(VmSpace& space, Call& call);
 // wiring.cc
 void mlock(VmSpace& space, Call& call);
 void munlock(VmSpace& space, Call& call);

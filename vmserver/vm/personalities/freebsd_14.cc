@@ -121,6 +121,7 @@ constexpr Personality kFreebsd14 = {
              .stack_guard_pages = 1,  // security.bsd.stack_guard_page
              .occupied = Error::invalid,
              .heeds_locked = false,
+             .overcommits = true,  // vm.overcommit
              .wiring_failed = Error::no_memory},
     .munmap = kMunmap,
     .mprotect = {.checks = kMprotect, .holes = {}, .stops_at_refusal = false},

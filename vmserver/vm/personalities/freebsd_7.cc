@@ -106,6 +106,7 @@ constexpr Personality kFreebsd7 = {
              .stack_guard_pages = 0,
              .occupied = Error::exists,
              .heeds_locked = false,
+             .overcommits = true,  // vm.overcommit
              .wiring_failed = Error::none},
     .munmap = kMunmap,
     .mprotect = {.checks = kMprotect, .holes = {}, .stops_at_refusal = false},

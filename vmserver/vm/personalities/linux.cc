@@ -110,6 +110,7 @@ constexpr Personality kLinux = {
              .stack_guard_pages = 256,  // stack_guard_gap
              .occupied = Error::exists,
              .heeds_locked = true,
+             .overcommits = false,  // the host decides
              .wiring_failed = Error::again},
     .munmap = kMunmap,
     .mprotect = {.checks = kMprotect,
