@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shell functions shared by scripts/run and scripts/test: packages, configuration, build. Sourced by
+# Shell functions shared by the other scripts: packages, configuration, build. Sourced by
 # bash, not run. Nothing here writes to standard output or reads standard input.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,7 +10,7 @@ die() {
   exit 1
 }
 
-# The packages of these kinds ("build", "test") that are not installed, one on a line.
+# The packages of these kinds ("build", "test", "long") that are not installed, one on a line.
 missing_packages() {
   local wanted installed
   wanted=$(awk -v kinds=" $* " '!/^#/ && NF == 2 && index(kinds, " " $1 " ") { print $2 }' \
