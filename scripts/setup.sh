@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shell functions shared by scripts/run and scripts/test: packages, configuration, build. Sourced by
+# Shell functions shared by the other scripts: packages, configuration, build. Sourced by
 # bash, not run. Nothing here writes to standard output or reads standard input.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)

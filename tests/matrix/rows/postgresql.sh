@@ -44,11 +44,13 @@ select md5(string_agg(n || text, ',' order by n, i)) from numbers;
 select count(*), sum(a.i::bigint * b.i) from numbers a join numbers b on a.n = b.n;
 select text, count(*) from numbers group by text order by 2 desc, 1 limit 3;
 SQL
-pg_dump --table=numbers > numbers.sql
-pg_dump > "$SCRATCH/before.sql"
+# pg_dump makes up a new word for its \restrict every time.
+dump() { pg_dump "$@" | grep -vE '^\\(un)?restrict '; }
+dump --table=numbers > numbers.sql
+dump > "$SCRATCH/before.sql"
 createdb again
 psql -Xq -d again -f "$SCRATCH/before.sql" > /dev/null
-pg_dump -d again > "$SCRATCH/after.sql"
+dump -d again > "$SCRATCH/after.sql"
 cmp "$SCRATCH/before.sql" "$SCRATCH/after.sql" && echo 'restored what was dumped'
 pg_ctl -w -m fast stop > /dev/null
 pg_controldata | grep '^Database cluster state'

@@ -3,8 +3,9 @@
 set -e -o pipefail
 perl -e '
   srand 5; my @part = map { sprintf "%08x", rand 4294967296 } 1 .. 65536;
-  for (1 .. 50000) { print map { "$part[rand 65536]$part[rand 65536]$part[rand 65536] key $part[rand 65536]\n" } 1 .. 106 }' |
-  head -c 200000000 > "$SCRATCH/lines"
+  # Lines of 38 bytes.
+  print "$part[rand 65536]$part[rand 65536]$part[rand 65536] key $part[rand 65536]\n" for 1 .. 5263158' \
+  > "$SCRATCH/lines"
 wc -c < "$SCRATCH/lines"
 sort --parallel=2 -S 400M "$SCRATCH/lines" > sorted
 sort -c sorted
