@@ -1,4 +1,5 @@
 // Served memory as others see it: in core files, in a debugger, in /proc/PID/maps.
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
