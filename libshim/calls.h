@@ -21,7 +21,8 @@ namespace shim {
 
 class Calls {
  public:
-  constexpr explicit Calls(protocol::Abi abi) : abi_(abi) {}
+  /// `flags`: protocol::RequestFlag, of every request.
+  constexpr explicit Calls(protocol::Abi abi, uint16_t flags = 0) : abi_(abi), flags_(flags) {}
 
   /// mmap, or a call with its arguments.
   void* map(protocol::CallNumber number, void* address, uint64_t length, int protection, int flags,
@@ -57,7 +58,7 @@ class Calls {
     uint8_t* at = static_cast<uint8_t*>(vector);
     const uint64_t pages = length / page_size() + (length % page_size() != 0 ? 1 : 0);
     do {
-      const Result result = call(protocol::kCallMincore, args, -1, abi_, put, &at);
+      const Result result = call(protocol::kCallMincore, args, -1, abi_, flags_, put, &at);
       if (result.error != 0) return status(result);
       if (result.value == 0) break;
       args[3] += static_cast<uint64_t>(result.value);
@@ -99,7 +100,7 @@ class Calls {
   // The outcome of a call, from the server or, in an unserved program, from the host.
   Result perform(protocol::CallNumber number, const uint64_t (&args)[6],
                  int descriptor = -1) const {
-    if (ensure_session()) return call(number, args, descriptor, abi_);
+    if (ensure_session()) return call(number, args, descriptor, abi_, flags_);
     const long result = host_call(number, abi_, args);
     if (failed(result)) return {0, static_cast<int>(-result)};
     return {result, 0};
@@ -132,6 +133,7 @@ class Calls {
   }
 
   protocol::Abi abi_;
+  uint16_t flags_;
 };
 
 }  // namespace shim

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 
 #include "libshim/host_ops.h"
+#include "libshim/libc_calls.h"
 #include "libshim/lock.h"
 #include "libshim/report.h"
 #include "libshim/stub.h"
@@ -397,19 +398,26 @@ void start_session() {
   const char* socket = getenv(VM_ENV_SOCKET);
   const char* on_error = getenv(VM_ENV_ON_ERROR);
   const char* log = getenv(VM_ENV_LOG);
+  const char* capture = getenv(VM_ENV_CAPTURE);
   set_debug(log != nullptr && strcmp(log, "debug") == 0);
-  const char* what = "socket path too long";
-  long result = -ENAMETOOLONG;
-  if (socket == nullptr || strlen(socket) < sizeof(self.path)) {
-    if (socket != nullptr) strcpy(self.path, socket);
-    result = begin(what);
+  const bool plt_only = capture != nullptr && strcmp(capture, "plt") == 0;
+  if (capture != nullptr && !plt_only && strcmp(capture, "libc") != 0) {
+    say(VM_ENV_CAPTURE "=", capture, " is neither libc nor plt");
+  } else {
+    const char* what = "socket path too long";
+    long result = -ENAMETOOLONG;
+    if (socket == nullptr || strlen(socket) < sizeof(self.path)) {
+      if (socket != nullptr) strcpy(self.path, socket);
+      result = begin(what);
+    }
+    if (!failed(result)) {
+      __atomic_store_n(&self.state, kServed, __ATOMIC_RELEASE);
+      say_debug("served at ", self.path);
+      if (!plt_only) catch_libc_calls();
+      return;
+    }
+    say("no VM server at ", self.path, ": ", what, ": ", error_text(-result));
   }
-  if (!failed(result)) {
-    __atomic_store_n(&self.state, kServed, __ATOMIC_RELEASE);
-    say_debug("served at ", self.path);
-    return;
-  }
-  say("no VM server at ", self.path, ": ", what, ": ", error_text(-result));
   if (on_error == nullptr || strcmp(on_error, "native") != 0) end_process(VM_EXIT_NO_SERVER);
   __atomic_store_n(&self.state, kUnserved, __ATOMIC_RELEASE);
 }
@@ -576,8 +584,9 @@ Result carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, 
 }  // namespace
 
 Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
-            protocol::Abi abi, DataSink sink, void* context) {
+            protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {
   protocol::TrapRequest request = make_request(number, args, abi);
+  request.flags = flags;
   SignalsBlocked blocked;
   self.lock.acquire();
   const Result result = carry_out(request, descriptor, sink, context);

@@ -106,6 +106,7 @@ struct TrapRequest {
 };
 enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
+  kRequestHostRules = 2,      ///< libc's own call: the host's rules, whatever the server's are
 };
 
 /// A child's request for a session of its own. With it come its socket (not over a new connection,

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::string_view kPreload = "LD_PRELOAD=";
 constexpr std::string_view kSocket = VM_ENV_SOCKET "=";
+constexpr std::string_view kCapture = VM_ENV_CAPTURE "=";
 constexpr std::string_view kShimName = "libvmshim.so";
 
 std::vector<const char*> pointers(const std::vector<std::string>& texts) {
@@ -134,7 +135,8 @@ Environment unserved_environment() {
   return environment.others;
 }
 
-Environment served_environment(const std::string& shim, const std::string& socket) {
+Environment served_environment(const std::string& shim, const std::string& socket,
+                               const std::string& capture) {
   if (shim.find_first_of(": ") != std::string::npos)
     throw std::runtime_error("preload " + shim + ": LD_PRELOAD takes no path with ':' or ' '");
   SplitEnvironment environment = split_environment();
@@ -142,6 +144,11 @@ Environment served_environment(const std::string& shim, const std::string& socke
   if (!environment.preload.empty()) preload += ":" + environment.preload;
   environment.others.push_back(preload);
   environment.others.push_back(std::string(kSocket) + socket);
+  if (!capture.empty()) {
+    std::erase_if(environment.others,
+                  [](const std::string& variable) { return variable.starts_with(kCapture); });
+    environment.others.push_back(std::string(kCapture) + capture);
+  }
   return environment.others;
 }
 

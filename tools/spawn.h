@@ -35,8 +35,11 @@ using Environment = std::vector<std::string>;
 /// a served one is not served itself: no VMSHIM_SOCKET, no libvmshim.so in LD_PRELOAD.
 Environment unserved_environment();
 /// The environment of a program that is to be served: `shim` preloaded before whatever else is, and
-/// `socket` as its server. Throws std::runtime_error when LD_PRELOAD cannot name `shim`.
-Environment served_environment(const std::string& shim, const std::string& socket);
+/// `socket` as its server. `capture`: which calls are caught, as VMSHIM_CAPTURE says it; empty:
+/// what this process's environment says. Throws std::runtime_error when LD_PRELOAD cannot name
+/// `shim`.
+Environment served_environment(const std::string& shim, const std::string& socket,
+                               const std::string& capture = {});
 
 struct Child {
   std::vector<std::string> command;  ///< program and arguments

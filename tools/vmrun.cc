@@ -30,6 +30,7 @@ struct Options {
   ServerOptions server;
   std::string socket;
   std::string statistics;
+  std::string capture;
   std::vector<std::string> command;
 };
 
@@ -87,8 +88,8 @@ void check_socket(const std::string& path) {
     check_socket(options.socket);
   const std::string socket = server ? server->socket() : options.socket;
 
-  const Ending ending =
-      run_program(options.command, served_environment(parts.shim, socket), signals);
+  const Ending ending = run_program(
+      options.command, served_environment(parts.shim, socket, options.capture), signals);
   if (statistics) try_write_statistics(statistics, options.statistics, socket);
   if (server) server->finish();
   ending.repeat();
@@ -124,6 +125,10 @@ class VmrunMain {
         .addOptionWithArg({"stats"}, KJ_BIND_METHOD(*this, set_statistics), "FILE",
                           "When PROGRAM has ended, write the server's statistics to FILE, as one "
                           "JSON object.")
+        .addOptionWithArg({"capture"}, KJ_BIND_METHOD(*this, set_capture), "WHAT",
+                          "Which calls are served: libc (default), those that libc makes for "
+                          "itself, too, for malloc's heap and threads' stacks; or plt, only those "
+                          "that go through dynamic linking.")
         .addOptionWithArg({"socket"}, KJ_BIND_METHOD(*this, set_socket), "PATH",
                           "Use the running server with this program socket.")
         .expectArg("-- PROGRAM", KJ_BIND_METHOD(*this, add_word))
@@ -156,6 +161,11 @@ class VmrunMain {
     return set("log level", options_.server.log_level, text);
   }
   Validity set_statistics(kj::StringPtr text) { return set("path", options_.statistics, text); }
+  Validity set_capture(kj::StringPtr text) {
+    if (text != "libc" && text != "plt") return kj::str("not libc or plt");
+    options_.capture = text.cStr();
+    return true;
+  }
   Validity set_socket(kj::StringPtr text) { return set("path", options_.socket, text); }
   Validity add_word(kj::StringPtr text) {
     options_.command.emplace_back(text.cStr());

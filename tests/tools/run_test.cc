@@ -116,6 +116,16 @@ TEST_CASE("a served program has the shim first and its server's socket", "[run]"
   CHECK_THROWS(tools::served_environment("/with space/libvmshim.so", "/s"));
 }
 
+TEST_CASE("what is caught is said anew, or stays as the environment says", "[run]") {
+  ::setenv("VMSHIM_CAPTURE", "plt", 1);
+  const auto anew = tools::served_environment("/libvmshim.so", "/s", "libc");
+  CHECK(has(anew, "VMSHIM_CAPTURE=libc"));
+  CHECK_FALSE(has(anew, "VMSHIM_CAPTURE=plt"));
+  CHECK(has(tools::served_environment("/libvmshim.so", "/s"), "VMSHIM_CAPTURE=plt"));
+  ::unsetenv("VMSHIM_CAPTURE");
+  CHECK_FALSE(has_name(tools::served_environment("/libvmshim.so", "/s"), "VMSHIM_CAPTURE"));
+}
+
 TEST_CASE("vmrun ends with the program's status", "[run]") {
   CHECK(ending_of({"/bin/sh", "-c", "exit 0"}) == 0);
   CHECK(WEXITSTATUS(ending_of({"sh", "-c", "exit 42"})) == 42);

@@ -14,7 +14,9 @@ Session::ActiveCall::ActiveCall(std::shared_ptr<Session> session,
                                 const protocol::TrapRequest& frame)
     : session_(std::move(session)) {
   request = frame;
-  rules = &session_->server_.machine().personality();
+  static const vm::Personality& host_rules = *vm::find_personality("linux");
+  const bool by_host = (frame.flags & protocol::kRequestHostRules) != 0;
+  rules = by_host ? &host_rules : &session_->server_.machine().personality();
   abi = vm::find_abi(frame.abi, rules->freebsd_numbers);
 }
 
