@@ -1,4 +1,6 @@
 // Signals: in the middle of calls and faults, and those that memory itself brings.
+#include <signal.h>
+
 #include <catch2/catch.hpp>
 
 #include "tests/support/server.h"
