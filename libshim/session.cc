@@ -17,6 +17,7 @@
 #include "libshim/host_ops.h"
 #include "libshim/libc_calls.h"
 #include "libshim/lock.h"
+#include "libshim/private_memory.h"
 #include "libshim/report.h"
 #include "libshim/stub.h"
 #include "libshim/syscall.h"
@@ -68,6 +69,9 @@ struct {
   uint32_t sequence = 0;
   unsigned page_size = kPage;
   bool tracks = false;
+  PrivateMemory own;    // what libc has mapped for itself
+  bool may_tell = false;  // the server lets us do some calls by ourselves
+  bool unheard = false;   // it may not have heard yet of what we did
   bool prepare_forks = false;  // the server wants to hear of forks before they happen
   char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
 } self;
@@ -254,6 +258,7 @@ long begin(const char*& what) {
     return failed(greeted.bytes) ? greeted.bytes : -EPROTO;
   }
   self.page_size = welcome.page_size;
+  self.may_tell = (welcome.flags & protocol::kWelcomeDone) != 0;
 
   what = "userfaultfd";
   const long userfaultfd =
@@ -324,6 +329,7 @@ bool adopt(int over) {
   request.magic = protocol::kAdoptMagic;
   request.version = protocol::kVersion;
   request.who = *self.nameplate;
+  if (self.unheard) request.flags = protocol::kAdoptUnheard;
 
   int pair[2] = {-1, -1};
   int socket = -1;
@@ -562,6 +568,27 @@ Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink,
   return outcome;
 }
 
+// malloc's heaps grow a few pages at a time, by mprotect, which changes nothing that the server's
+// answer could depend on.
+bool is_ours_to_do(const protocol::TrapRequest& request) {
+  return self.may_tell && request.call == protocol::kCallMprotect &&
+         (request.flags & protocol::kRequestHostRules) != 0 &&
+         (request.args[2] & ~uint64_t{3 /* read, write */}) == 0 &&
+         self.own.contains(request.args[0], request.args[1]);
+}
+
+// Needs the lock. The range is one of `own`, so there is no length that the kernel rounds up.
+Result do_and_tell(protocol::TrapRequest& request) {
+  // Before it is done: a child forked in between has to say so.
+  self.unheard = true;
+  const long done = host_call(request.call, request.abi, request.args);
+  if (failed(done)) return {0, static_cast<int>(-done)};
+  check_descriptors();
+  request.flags |= protocol::kRequestDone;
+  if (failed(send(self.socket, &request, sizeof(request), nullptr, 0))) end_server_lost(false);
+  return {};
+}
+
 }  // namespace
 
 Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
@@ -571,12 +598,22 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   SignalsBlocked blocked;
   self.lock.acquire();
   Outcome outcome;
+  if (is_ours_to_do(request)) {
+    outcome.result = do_and_tell(request);
+    self.lock.release();
+    return outcome.result;
+  }
+  self.own.before(request);
   for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
     outcome = carry_out(request, descriptor, sink, context);
     if (!outcome.again) break;
   }
+  if (outcome.again) outcome.result = {0, ENOMEM};
+  if (outcome.result.error == 0) {
+    self.unheard = false;
+    self.own.after(request, static_cast<uint64_t>(outcome.result.value));
+  }
   self.lock.release();
-  if (outcome.again) return {0, ENOMEM};
   return outcome.result;
 }
 

@@ -15,6 +15,9 @@
 // are done; where it is not, the call ends with them, and the program sends kCallContinue only if
 // one of them failed. kReplyFinal marks the frame that ends the call.
 //
+// Requests with kRequestDone stand outside of that: they can come while a call is under way, and nobody
+// waits for them.
+//
 // A forked child shares its parent's socket only to hand over one of its own: it sends Adopt (with
 // its end of a new socket pair) over the inherited one, and is answered on the new one.
 //
@@ -26,7 +29,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 3;
+inline constexpr uint32_t kVersion = 4;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -69,6 +72,10 @@ struct Welcome {
   uint32_t version;
   uint32_t page_size;
   int32_t error;  ///< errno: why the server cannot serve, or 0
+  uint32_t flags;
+};
+enum WelcomeFlag : uint32_t {
+  kWelcomeDone = 1,  ///< kRequestDone is allowed: there is no policy to ask first
 };
 
 struct Begin {
@@ -108,6 +115,9 @@ struct TrapRequest {
 enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
   kRequestHostRules = 2,      ///< libc's own call: the host's rules, whatever the server's are
+  /// The program has done it: the server takes note and does not answer. Only mprotect of private
+  /// memory that libc mapped, to what is not executable, where Welcome allows that.
+  kRequestDone = 4,
 };
 
 /// A child's request for a session of its own. With it come its socket (not over a new connection,
@@ -117,6 +127,11 @@ struct Adopt {
   uint32_t version;
   Nameplate who;
   uint64_t proc_files;
+  uint64_t flags;
+};
+enum AdoptFlag : uint64_t {
+  /// The parent had done calls by itself that the server may not have heard of before the fork.
+  kAdoptUnheard = 1,
 };
 inline constexpr uint32_t kAdoptMagic = 0x766d6164;  // "vmad"
 

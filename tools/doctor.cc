@@ -112,11 +112,6 @@ void examine_limits(std::vector<Finding>& findings) {
   rlimit files = {};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0)
     findings.push_back(open_files(files.rlim_cur, files.rlim_max));
-  rlimit space = {};
-  if (::getrlimit(RLIMIT_AS, &space) == 0)
-    findings.push_back(address_space(space.rlim_cur == RLIM_INFINITY
-                                         ? std::nullopt
-                                         : std::optional<std::uint64_t>(space.rlim_cur)));
   if (const auto mode = read_number("/proc/sys/vm/overcommit_memory"))
     findings.push_back(overcommit(*mode));
 }

@@ -161,16 +161,6 @@ Finding open_files(std::uint64_t soft, std::uint64_t hard) {
   return result;
 }
 
-Finding address_space(std::optional<std::uint64_t> limit) {
-  Finding result{Level::ok, "address space limit", "none", ""};
-  if (limit) {
-    result.level = Level::warn;
-    result.finding = std::to_string(*limit >> 20) + " MiB, too little to reserve the arena at once";
-    result.remedy = "ulimit -v unlimited";
-  }
-  return result;
-}
-
 Finding overcommit(std::uint64_t mode) {
   Finding result{Level::ok, "vm.overcommit_memory", std::to_string(mode), ""};
   if (mode == 2) {

@@ -39,8 +39,6 @@ Finding memfd(int error);
 Finding max_map_count(std::uint64_t count);
 /// RLIMIT_NOFILE.
 Finding open_files(std::uint64_t soft, std::uint64_t hard);
-/// RLIMIT_AS; nothing for no limit.
-Finding address_space(std::optional<std::uint64_t> limit);
 /// vm.overcommit_memory.
 Finding overcommit(std::uint64_t mode);
 /// Whether a CPU that waits is halted, which a virtual machine pays for at every fault.

@@ -48,9 +48,6 @@ TEST_CASE("limits that are in the way are warned of with the command that lifts 
   CHECK(open_files(1024, 4096).level == Level::ok);
   CHECK(open_files(256, 4096).remedy == "ulimit -n 1024");
   CHECK(open_files(256, 256).remedy.find("as root") == 0);
-  CHECK(address_space(std::nullopt).level == Level::ok);
-  CHECK(address_space(std::uint64_t{1} << 30).finding.find("1024 MiB") == 0);
-  CHECK(address_space(std::uint64_t{1} << 30).remedy == "ulimit -v unlimited");
   CHECK(overcommit(0).level == Level::ok);
   CHECK(overcommit(1).level == Level::ok);
   CHECK(overcommit(2).level == Level::warn);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include <boost/asio/post.hpp>
 #include <fcntl.h>
@@ -106,6 +107,7 @@ void Session::start() {
   welcome.magic = protocol::kMagic;
   welcome.version = protocol::kVersion;
   welcome.page_size = hal::kPageSize;
+  if (server_.machine().options().policy == nullptr) welcome.flags = protocol::kWelcomeDone;
   if (!send_frame(socket_.native_handle(), std::as_bytes(std::span(&welcome, 1)),
                   server_.userfaultfd_device())) {
     return close("it does not take a greeting");
@@ -274,6 +276,7 @@ void Session::adopt(ReceivedFrame& frame) {
     socket = fcntl(frame.descriptors.front().get(), F_DUPFD_CLOEXEC, 0);
     frame.descriptors.erase(frame.descriptors.begin());
   }
+  if ((request.flags & protocol::kAdoptUnheard) != 0) child->unheard_ = true;
   child->adopted(socket, frame.descriptors, request.proc_files);
 }
 
@@ -321,6 +324,7 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   } else {
     spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
   }
+  if (std::exchange(unheard_, false)) space_->follow_protection();
   // Its userfaultfd first: what comes next may need it.
   const protocol::TrapRequest to{};
   if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get())) {
@@ -339,6 +343,10 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
 
 void Session::on_request(const ReceivedFrame& frame) {
   if (request_.call == protocol::kCallContinue) return on_continue();
+  if ((request_.flags & protocol::kRequestDone) != 0) {
+    if (!space_->note(request_)) reject("it did by itself what it may not");
+    return;
+  }
   if (call_) return reject("it made a call within a call");
   if (request_.abi >= protocol::kAbiCount) return reject("its numbers are of no known kind");
   last_.reset();

@@ -109,6 +109,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::vector<hal::SharedDescriptor> retired_;
   bool closed_ = false;
   bool dismissed_ = false;
+  bool unheard_ = false;  // a child whose parent may have told of calls after the fork
 
   // Set while only one thread knows the session, or by adoption; read anywhere.
   std::atomic<std::int32_t> pid_{0};

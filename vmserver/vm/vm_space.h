@@ -51,6 +51,11 @@ class VmSpace {
 
   /// Carries a request to the function that answers it (vm/calls/table.h).
   void handle(Call& call);
+  /// The program has carried out a call by itself: the map follows. False when it may not.
+  bool note(const protocol::TrapRequest& request);
+  /// Takes the protection of private memory from what the host has: the program may have changed it
+  /// without having been heard.
+  void follow_protection();
   /// The plan that went along with `answer` failed with `error`: takes back what the call did. Ends
   /// the call, or has the program make it again where the room it claimed was not free.
   void undo(Call& call, const Answer& answer, Error error);
@@ -109,6 +114,11 @@ class VmSpace {
 
  private:
   void fault_nowhere(hal::VirtualAddress page);
+  /// malloc's heaps grow into memory that they keep inaccessible until then, a few pages at a time:
+  /// once faults follow one another, what is left of the window (`pages` of it are `filled`) goes on
+  /// in there. Returns how many pages that made. Needs lock_.
+  std::uint64_t fill_ahead(const MapEntry& entry, hal::VirtualRange filled, std::uint64_t window,
+                           std::uint64_t pages, bool shared);
   /// With MADV_SEQUENTIAL the pages just behind are the first to go. Needs lock_.
   void leave_behind(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t window);
   /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.

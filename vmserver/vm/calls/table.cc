@@ -54,6 +54,12 @@ const char* name(unsigned number) {
   return number < std::size(kTable) ? kTable[number].name : nullptr;
 }
 
+bool note(VmSpace& space, const protocol::TrapRequest& request) {
+  if (request.call != protocol::kCallMprotect) return false;
+  ++space.machine().counters().calls[request.call];
+  return note_mprotect(space, request);
+}
+
 void dispatch(VmSpace& space, Call& call) {
   const unsigned number = call.request.call;
   if (name(number) == nullptr) {

@@ -13,6 +13,10 @@ namespace vm::calls {
 /// Counts the request and carries it to its function; Error::no_call for a number that is none.
 void dispatch(VmSpace& space, Call& call);
 
+/// What a program has done by itself (kRequestDone): the map follows. False when it may not. Needs the
+/// space's lock.
+bool note(VmSpace& space, const protocol::TrapRequest& request);
+
 /// The call's name as programs know it ("mmap"), or nullptr for a number that is none.
 const char* name(unsigned number);
 
@@ -24,6 +28,7 @@ void munmap(VmSpace& space, Call& call);
 void mremap(VmSpace& space, Call& call);
 // protection.cc
 void mprotect(VmSpace& space, Call& call);
+bool note_mprotect(VmSpace& space, const protocol::TrapRequest& request);
 // inheritance.cc
 void minherit(VmSpace& space, Call& call);
 // advice.cc

@@ -1,0 +1,85 @@
+#include "libshim/private_memory.h"
+
+#include <linux/mman.h>
+
+namespace shim {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+}  // namespace
+
+bool PrivateMemory::contains(uint64_t start, uint64_t bytes) const {
+  const uint64_t end = start + bytes;
+  if (end <= start || start % kPage != 0 || end % kPage != 0) return false;
+  for (const Range& range : ranges_) {
+    if (range.start <= start && end <= range.end) return true;
+  }
+  return false;
+}
+
+void PrivateMemory::before(const protocol::TrapRequest& request) {
+  // MAP_FIXED is FreeBSD's as well.
+  constexpr uint64_t kFixed = MAP_FIXED | MAP_FIXED_NOREPLACE;
+  switch (request.call) {
+    case protocol::kCallMunmap:
+    case protocol::kCallMinherit:
+      forget(request.args[0], request.args[1]);
+      break;
+    case protocol::kCallMremap:
+      forget(request.args[0], request.args[1]);
+      if ((request.args[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0) {
+        forget(request.args[4], request.args[2]);
+      }
+      break;
+    case protocol::kCallOmmap:
+      forget(request.args[0], request.args[1]);
+      break;
+    case protocol::kCallMmap:
+      if ((request.args[3] & kFixed) != 0) forget(request.args[0], request.args[1]);
+      break;
+    default:
+      break;
+  }
+}
+
+void PrivateMemory::after(const protocol::TrapRequest& request, uint64_t value) {
+  constexpr uint64_t kNeeded = MAP_PRIVATE | MAP_ANONYMOUS;
+  constexpr uint64_t kPlain = kNeeded | MAP_NORESERVE | MAP_STACK | MAP_FIXED | MAP_FIXED_NOREPLACE;
+  if ((request.flags & protocol::kRequestHostRules) == 0 ||
+      request.call != protocol::kCallMmap || (request.args[3] & ~kPlain) != 0 ||
+      (request.args[3] & kNeeded) != kNeeded) {
+    return;
+  }
+  add({value, value + (request.args[1] + kPage - 1) / kPage * kPage});
+}
+
+void PrivateMemory::add(Range range) {
+  for (Range& slot : ranges_) {
+    if (slot.start < slot.end) continue;
+    slot = range;
+    return;
+  }
+  ranges_[next_] = range;
+  next_ = (next_ + 1) % kMost;
+}
+
+void PrivateMemory::forget(uint64_t start, uint64_t bytes) {
+  // Whole pages; what wraps around is everything above.
+  const uint64_t from = start / kPage * kPage;
+  uint64_t to = (start + bytes + kPage - 1) / kPage * kPage;
+  if (to < from) to = ~uint64_t{0};
+  for (Range& range : ranges_) {
+    if (range.end <= from || to <= range.start) continue;
+    const Range above{to, range.end};
+    range.end = from;
+    if (above.start >= above.end) continue;
+    if (range.start >= range.end) {
+      range = above;
+    } else {
+      add(above);
+    }
+  }
+}
+
+}  // namespace shim

@@ -1,0 +1,40 @@
+// PrivateMemory: which ranges are plain private memory that libc has mapped for itself.
+//
+// Known are the last few mappings that libc made (malloc's heaps, threads' stacks), as far as no call
+// since has made anything else of them. What is in here is the program's own anonymous memory to the
+// server, whatever the program did; what is not may be that as well.
+//
+// A plain data structure of fixed size; needs the session's lock.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/trap_frame.h"
+
+namespace shim {
+
+class PrivateMemory {
+ public:
+  /// Whether the range is page-aligned, not empty, and all of it known.
+  bool contains(uint64_t start, uint64_t bytes) const;
+  /// A call is about to be made: what it may make something else of is forgotten.
+  void before(const protocol::TrapRequest& request);
+  /// A call has succeeded with this value: what libc mapped by it is known.
+  void after(const protocol::TrapRequest& request, uint64_t value);
+
+ private:
+  struct Range {
+    uint64_t start;
+    uint64_t end;  // not above start: nothing
+  };
+  static constexpr size_t kMost = 64;
+
+  void add(Range range);
+  void forget(uint64_t start, uint64_t bytes);
+
+  Range ranges_[kMost] = {};
+  size_t next_ = 0;  // where the next one goes, over what is there, when all are in use
+};
+
+}  // namespace shim

@@ -1,0 +1,176 @@
+// What a forked child's address space is made of: the part of VmSpace that is about forks.
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "vmserver/vm/vm_object.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace vm {
+
+using hal::Inherit;
+using hal::Pmap;
+using hal::Step;
+using hal::VirtualAddress;
+using hal::VirtualRange;
+
+std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
+  auto child = std::make_unique<VmSpace>(machine_, std::move(pmap), layout_);
+  ++machine_.counters().forks;
+  const std::lock_guard guard(lock_);
+  const std::lock_guard child_guard(child->lock_);
+  std::vector<VirtualRange> moving;
+  for (const MapEntry& entry : map_) {
+    if (entry.source == Source::host) continue;
+    // A child of a fork that nobody announced has no copy of what is shared.
+    const bool no_copy = entry.copied_by_server() && !entry.snapshot;
+    if (entry.in_transit) moving.push_back(entry.range);
+    if (entry.inherit == Inherit::none || entry.in_transit || no_copy) continue;
+    auto copy = entry.alike(entry.range, entry.page);
+    copy->space = child.get();
+    const bool zeroed = entry.inherit == Inherit::zero && entry.source == Source::object;
+    if (entry.copied_by_server()) {
+      copy->object = entry.snapshot;
+      copy->page = entry.snapshot_page;
+    }
+    if (zeroed) {
+      copy->object = nullptr;
+      copy->source = Source::anonymous;
+      copy->page = hal::PageIndex(0);
+    }
+    if (entry.copied_by_server() || zeroed) {
+      copy->sharing = hal::Sharing::copy_on_write;
+      if (!zeroed) copy->inherit = Inherit::copy;
+      copy->maximum = hal::Protection::all();
+      child->rebuilt_.push_back(entry.range);
+    }
+    child->map_.insert(std::move(copy));
+  }
+  for (VirtualRange range : moving) child->keep_clear_of(range);
+  for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.placement));
+  return child;
+}
+
+bool VmSpace::announce_fork(std::uint64_t thread) {
+  constexpr std::size_t kMostThreads = 32768;
+  const std::lock_guard guard(lock_);
+  if (forking_threads_.size() >= kMostThreads) return false;
+  forking_threads_.insert(thread);
+  return true;
+}
+
+void VmSpace::end_fork(std::uint64_t thread) {
+  const std::lock_guard guard(lock_);
+  forking_threads_.erase(thread);
+  if (forking_threads_.empty()) drop_snapshots();
+}
+
+bool VmSpace::expects_fork() {
+  const std::lock_guard guard(lock_);
+  return !forking_threads_.empty();
+}
+
+void VmSpace::prepare_fork(std::function<void(Error)> done) {
+  struct Copy {
+    std::shared_ptr<VmObject> object;
+    hal::PageRange pages;
+    VirtualRange range;
+  };
+  std::vector<Copy> copies;
+  {
+    const std::lock_guard guard(lock_);
+    for (MapEntry& entry : map_) {
+      if (!entry.copied_by_server()) continue;
+      copies.push_back({entry.object, entry.pages_of(entry.range), entry.range});
+    }
+  }
+  auto rest = std::make_shared<std::vector<Copy>>(std::move(copies));
+  auto next = std::make_shared<std::function<void()>>();
+  *next = [this, rest, weak = std::weak_ptr(next), done = std::move(done)] {
+    if (rest->empty()) return done(Error::none);
+    const Copy copy = rest->back();
+    rest->pop_back();
+    // Kept alive by the callback, not by itself.
+    copy.object->bring_in(copy.pages, [this, copy, again = weak.lock(), done](Error error) {
+      if (error == Error::none) error = take_snapshot(copy.object, copy.pages, copy.range);
+      if (error != Error::none) return done(error);
+      (*again)();
+    });
+  };
+  (*next)();
+}
+
+Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
+                             VirtualRange range) {
+  // Behind a file's end there is nothing for the child either.
+  const hal::PageRange there = pages.intersect(object->all_pages());
+  auto made = machine_.objects().make_anonymous(there.bytes());
+  if (!made) return made.error();
+  const std::shared_ptr<VmObject> snapshot = std::move(made).value();
+  try {
+    object->backing()->copy_to(there, *snapshot->backing(), hal::PageIndex(0));
+  } catch (const std::system_error& error) {
+    spdlog::error("{}: a copy for a child: {}", object->describe(), error.what());
+    return error_from_errno(error.code().value());
+  }
+  const std::lock_guard guard(lock_);
+  // It may have been cut meanwhile.
+  map_.for_each_in(range, [&](MapEntry& entry) {
+    if (!entry.copied_by_server() || entry.object != object || entry.page < pages.first()) return;
+    entry.snapshot = snapshot;
+    entry.snapshot_page = hal::PageIndex(entry.page - pages.first());
+  });
+  return Error::none;
+}
+
+void VmSpace::drop_snapshots() {
+  for (MapEntry& entry : map_) entry.snapshot.reset();
+}
+
+void VmSpace::keep_clear_of(VirtualRange range) {
+  for (VirtualAddress from = range.start(); from < range.end();) {
+    const auto it = map_.first_in(VirtualRange(from, range.end()));
+    const VirtualAddress stop =
+        it == map_.end() ? range.end() : std::min(range.end(), std::max(from, it->range.start()));
+    const VirtualAddress next = it == map_.end() ? range.end() : it->range.end();
+    if (from < stop) {
+      auto entry = std::make_unique<MapEntry>();
+      entry->range = VirtualRange(from, stop);
+      entry->space = this;
+      entry->maximum = hal::Protection::all();
+      map_.insert(std::move(entry));
+      stale_.emplace_back(from, stop);
+    }
+    from = next;
+  }
+}
+
+void VmSpace::settle(hal::Plan& plan) {
+  const std::lock_guard guard(lock_);
+  for (VirtualRange range : rebuilt_) {
+    map_.for_each_in(range, [&](MapEntry& entry) {
+      const VirtualRange part = entry.range.intersect(range);
+      if (entry.object) {
+        Step& step = plan.add(Step::Kind::map_backing, part);
+        step.backing = entry.object->backing();
+        step.sharing = entry.sharing;
+        step.page = entry.page_at(part.start());
+        step.enable = true;
+        plan.protect(part, entry.protection);
+      } else {
+        plan.add(Step::Kind::claim, part).protection = entry.protection;
+        plan.add(Step::Kind::inherit, part).inheritance = entry.inherit;
+      }
+      if (entry.no_core) plan.add(Step::Kind::dump, part).enable = false;
+    });
+  }
+  rebuilt_.clear();
+  for (VirtualRange range : stale_) {
+    remove(range, plan);
+  }
+  stale_.clear();
+}
+
+}  // namespace vm
