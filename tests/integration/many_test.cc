@@ -34,7 +34,8 @@ std::uint64_t resident_kib(pid_t pid) {
 class Crowd {
  public:
   Crowd(ServerUnderTest& server, std::size_t programs) : server_(server), programs_(programs) {
-    path_ = server.file("f", pattern(64 * kPage));
+    path_ = server.file("read", pattern(64 * kPage));
+    written_ = server.file("written", pattern(64 * kPage));
   }
 
   /// Starts programs whenever one has ended, until then; waits for all of them.
@@ -62,12 +63,18 @@ class Crowd {
  private:
   Process start_one() {
     switch (served_++ % 6) {
-      case 0: return server_.start({"anonymous", "private_memory"});
-      case 1: return server_.start({"fork_memory", "grandchildren"});
-      case 2: return server_.start({"ends", "returns", path_});
-      case 3: return server_.start({"threads", "concurrent", "5"});
-      case 4: return server_.start({"file_mapping", "read_private", path_});
-      default: return server_.start({"processes", "touching_child"});
+      case 0:
+        return server_.start({"anonymous", "private_memory"});
+      case 1:
+        return server_.start({"fork_memory", "grandchildren"});
+      case 2:
+        return server_.start({"ends", "returns", written_});
+      case 3:
+        return server_.start({"threads", "concurrent", "5"});
+      case 4:
+        return server_.start({"file_mapping", "read_private", path_});
+      default:
+        return server_.start({"processes", "touching_child"});
     }
   }
 
@@ -79,6 +86,7 @@ class Crowd {
   ServerUnderTest& server_;
   std::vector<Process> programs_;
   std::string path_;
+  std::string written_;
   std::size_t served_ = 0;
 };
 

@@ -49,7 +49,8 @@ TEST_CASE("no call ends with EINTR or changes errno, whatever signals come") {
   CHECK(server.run({"signals", "no_call_is_interrupted", "500", path}).text() == kOk);
 }
 
-TEST_CASE("a signal that comes while a fault waits for its pager is handled, and the data is right") {
+TEST_CASE(
+    "a signal that comes while a fault waits for its pager is handled, and the data is right") {
   check_signal_while_fault_waits("user");
   check_signal_while_fault_waits("kernel");
 }

@@ -172,4 +172,5 @@ static void pipes_end(char** arguments) {
 }
 
 CASES(CASE(close_all), CASE(close_one_by_one), CASE(close_in_child), CASE(put_own_everywhere),
-      CASE(none_open), CASE(opens_are_wrapped), CASE(fork_with_none_left), CASE(become_unserved), CASE(small_numbers), CASE(pipes_end))
+      CASE(none_open), CASE(opens_are_wrapped), CASE(fork_with_none_left), CASE(become_unserved),
+      CASE(small_numbers), CASE(pipes_end))

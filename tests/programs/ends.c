@@ -215,7 +215,7 @@ static void stores_in_parts(char** arguments) {
 }
 
 CASES(CASE(returns), CASE(exits_quickly), CASE(aborts), CASE(kills_itself), CASE(crashes),
-      CASE(exits_from_thread), CASE(crashes_in_thread), CASE(terminates_itself), CASE(ends_beside_fault),
-      CASE(forks_and_ends), CASE(waits), CASE(waits_in_fault), CASE(computes),
-      CASE(faults_for_ever), CASE(reads_for_ever), CASE(child_reads_for_ever), CASE(verifies),
-      CASE(stores_in_parts))
+      CASE(exits_from_thread), CASE(crashes_in_thread), CASE(terminates_itself),
+      CASE(ends_beside_fault), CASE(forks_and_ends), CASE(waits), CASE(waits_in_fault),
+      CASE(computes), CASE(faults_for_ever), CASE(reads_for_ever), CASE(child_reads_for_ever),
+      CASE(verifies), CASE(stores_in_parts))

@@ -1,5 +1,5 @@
-// Processes made in every way: from any thread, one in another, without libc, sharing memory, and by
-// exec with and without the library.
+// Processes made in every way: from any thread, one in another, without libc, sharing memory, and
+// by exec with and without the library.
 #include "check.h"
 
 #include <dlfcn.h>

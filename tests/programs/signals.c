@@ -152,7 +152,8 @@ static void on_user_signal(int number) {
 }
 
 // A fault waits for the pager while a signal comes; its handler runs on a stack in managed memory
-// that nobody has touched yet. arguments[0]: a file of 64 pages; [1]: fault in "user" or "kernel" mode
+// that nobody has touched yet. arguments[0]: a file of 64 pages; [1]: fault in "user" or "kernel"
+// mode
 static void while_a_fault_waits(char** arguments) {
   const int file = open(arguments[0], O_RDONLY);
   check(file >= 0);

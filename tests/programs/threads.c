@@ -173,14 +173,12 @@ static void kernel_access_while_unmapping(char** arguments) {
   pthread_t thread;
   check(pthread_create(&thread, NULL, unmap_contended, NULL) == 0);
   for (int round = 1; round <= (int)rounds; ++round) {
-    byte* at = round % 2 == 0
-                   ? map_private(64 * PAGE)
-                   : mmap(NULL, 64 * PAGE, PROT_READ, MAP_PRIVATE, file, 0);
+    byte* at = round % 2 == 0 ? map_private(64 * PAGE)
+                              : mmap(NULL, 64 * PAGE, PROT_READ, MAP_PRIVATE, file, 0);
     check(at != MAP_FAILED);
     contended = at;
     turn = round;
-    count_outcome(round % 2 == 0 ? read(zeroes, at, 64 * PAGE)
-                                 : pwrite(sink, at, 64 * PAGE, 0));
+    count_outcome(round % 2 == 0 ? read(zeroes, at, 64 * PAGE) : pwrite(sink, at, 64 * PAGE, 0));
     while (contended != NULL) continue;
   }
   check(pthread_join(thread, NULL) == 0);
@@ -219,5 +217,5 @@ static void exec_while_mapping(char** arguments) {
   check(false);
 }
 
-CASES(CASE(concurrent), CASE(sixty_four), CASE(kernel_access_while_unmapping), CASE(same_pages), CASE(touch_while_unmapping), CASE(end_while_mapping),
-      CASE(exec_while_mapping))
+CASES(CASE(concurrent), CASE(sixty_four), CASE(kernel_access_while_unmapping), CASE(same_pages),
+      CASE(touch_while_unmapping), CASE(end_while_mapping), CASE(exec_while_mapping))

@@ -1,6 +1,6 @@
 // What a program is told when it touches what it must not: prints the signal, its code and its
-// address for each case, for a comparison of a served run with a native one. arguments[0]: a file of
-// 64 pages and 100 bytes.
+// address for each case, for a comparison of a served run with a native one. arguments[0]: a file
+// of 64 pages and 100 bytes.
 #include "check.h"
 
 #include <fcntl.h>

@@ -20,8 +20,7 @@ struct Run {
   real::Outcome outcome;
   std::string said;
   bool good() const {
-    return outcome.exited_with(0) &&
-           said.find("successful run completed") != std::string::npos &&
+    return outcome.exited_with(0) && said.find("successful run completed") != std::string::npos &&
            said.find("unsuccessful") == std::string::npos &&
            said.find("fail:") == std::string::npos && said.find("error:") == std::string::npos;
   }
@@ -33,7 +32,8 @@ void check_stressor(const std::string& name, Words options, const std::string& p
   const real::TemporaryDirectory directory;
   Words words{"stress-ng", "--" + name, count};
   // What grows until there is no more gets an end.
-  if (name == "bigheap" || name == "brk") words.insert(words.begin(), {"prlimit", "--as=1073741824"});
+  if (name == "bigheap" || name == "brk")
+    words.insert(words.begin(), {"prlimit", "--as=1073741824"});
   words.insert(words.end(), options.begin(), options.end());
   words.insert(words.end(), {"--verify", "-t", seconds()});
   const real::Command command{words, "", directory.path().string(),
@@ -62,9 +62,9 @@ void check_stressor(const std::string& name, Words options, const std::string& p
 
 }  // namespace
 
-#define STRESSOR(name, personality, ...)                                              \
-  TEST_CASE("stress-ng --" name " finds no failure", "[" name "]") {                  \
-    check_stressor(name, Words{__VA_ARGS__}, personality);                            \
+#define STRESSOR(name, personality, ...)                             \
+  TEST_CASE("stress-ng --" name " finds no failure", "[" name "]") { \
+    check_stressor(name, Words{__VA_ARGS__}, personality);           \
   }
 
 STRESSOR("mmap", "freebsd-7", "--mmap-bytes", "64M")
