@@ -32,6 +32,10 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
             protocol::Abi abi = protocol::kAbiLinux, uint16_t flags = 0, DataSink sink = nullptr,
             void* context = nullptr);
 
+/// Makes a system call that the kernel refuses to a process with threads; ours is none of the
+/// program's. The kernel's result.
+long without_stub(long number, long first, long second);
+
 /// The server's page size.
 unsigned page_size();
 
