@@ -56,7 +56,7 @@ def run_row(row, options):
     result = table.Result(row)
     for _ in range(options.rounds):
         native, served, complaints = run_round(row, None if options.unserved else options.vmrun, options.keep)
-        result.add(native.seconds, served.seconds, complaints)
+        result.add(native, served, complaints)
         if complaints:
             break
     print(result.line(), flush=True)

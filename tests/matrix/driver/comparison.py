@@ -2,6 +2,7 @@
 
 import difflib
 import filecmp
+import json
 import os
 import shutil
 import stat
@@ -78,3 +79,4 @@ def keep(directory, native, served):
         shutil.copytree(side.tree, directory / side.name, symlinks=True)
         (directory / f"{side.name}.out").write_bytes(side.output)
         (directory / f"{side.name}.err").write_bytes(side.errors)
+    (directory / "statistics.json").write_text(json.dumps(served.statistics, indent=2) + "\n")

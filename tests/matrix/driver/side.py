@@ -11,7 +11,8 @@ from . import processes
 
 
 class Side:
-    """What came of it. `tree`: the files it left. `complaints`: what is wrong with this side alone."""
+    """What came of it. `tree`: the files it left. `statistics`: the server's,
+    of a served side. `complaints`: what is wrong with this side alone."""
 
     def __init__(self, name):
         self.name = name
@@ -20,6 +21,7 @@ class Side:
         self.output = b""
         self.errors = b""
         self.tree = None
+        self.statistics = {}
         self.complaints = []
 
     def complain(self, text):
@@ -84,7 +86,7 @@ def check_served(side, file, runtime):
     if left := [str(path.relative_to(runtime)) for path in pathlib.Path(runtime).rglob("*")]:
         side.complain("the server's directory is left: " + " ".join(left))
     try:
-        statistics = json.loads(file.read_text())
+        statistics = side.statistics = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         side.complain(f"no statistics: {error}")
         return

@@ -7,8 +7,8 @@ import statistics
 
 BEGIN = "<!-- rows: scripts/programs writes these lines -->"
 END = "<!-- end of rows -->"
-HEAD = ["| row | program | native s | served s | ratio | result |",
-        "| --- | --- | ---: | ---: | ---: | --- |"]
+HEAD = ["| row | program | native s | served s | ratio | faults served | result |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |"]
 
 
 class Result:
@@ -16,21 +16,25 @@ class Result:
         self.row = row
         self.native = []
         self.served = []
+        self.faults = []
         self.complaints = []
 
     def add(self, native, served, complaints):
-        self.native.append(native)
-        self.served.append(served)
+        self.native.append(native.seconds)
+        self.served.append(served.seconds)
+        self.faults.append(served.statistics.get("faults", 0))
         self.complaints += complaints
 
     def _figures(self):
         native, served = statistics.median(self.native), statistics.median(self.served)
-        return f"{native:.2f}", f"{served:.2f}", f"{served / max(native, 0.001):.2f}"
+        return (f"{native:.2f}", f"{served:.2f}", f"{served / max(native, 0.001):.2f}",
+                f"{statistics.median(self.faults):.0f}")
 
     def line(self):
-        native, served, ratio = self._figures()
+        native, served, ratio, faults = self._figures()
         result = "FAILED" if self.complaints else "passed"
-        return f"{result}  {self.row.name:24} native {native:>7} s  served {served:>7} s  ratio {ratio:>6}"
+        return (f"{result}  {self.row.name:27} native {native:>7} s  served {served:>7} s  "
+                f"ratio {ratio:>5}  faults {faults:>7}")
 
     def table_line(self):
         result = "**differs**" if self.complaints else "the same"
