@@ -1,5 +1,6 @@
 #include "libshim/stub.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdint.h>
@@ -82,6 +83,16 @@ Watched watched;
 long stub_thread = -1;
 
 constexpr unsigned kOfThread = 0200;  // PIDFD_THREAD, which is O_EXCL
+// How often is looked whether only the stub is left of the process.
+constexpr long kLookMs = 250;
+
+struct linux_dirent64 {
+  uint64_t inode;
+  int64_t offset;
+  uint16_t bytes;
+  uint8_t type;
+  char name[];
+};
 
 void close_range(unsigned first, unsigned last) {
   if (first <= last) sys(SYS_close_range, first, last, 0);
@@ -107,6 +118,36 @@ void keep_only(const Watched& own) {
   close_range(from, ~0u);
 }
 
+// Whether the program's first thread has ended. `status`: an open /proc/self/stat.
+bool first_has_ended(int status) {
+  char text[64];
+  const long bytes = sys(SYS_pread64, status, text, sizeof(text), 0);
+  // "PID (NAME) STATE ...", and a name can hold anything.
+  for (long at = bytes - 3; at > 0; --at) {
+    if (text[at] == ')') return text[at + 2] == 'Z';
+  }
+  return false;
+}
+
+// Whether the program's first thread and this one are all that the kernel lists of the process.
+// `threads`: an open /proc/self/task.
+bool is_last(int threads) {
+  alignas(8) char entries[512];
+  unsigned count = 0;
+  sys(SYS_lseek, threads, 0, 0);
+  for (;;) {
+    const long bytes = sys(SYS_getdents64, threads, entries, sizeof(entries));
+    if (failed(bytes)) return false;
+    if (bytes == 0) break;
+    for (long at = 0; at < bytes;) {
+      const auto* const entry = reinterpret_cast<const linux_dirent64*>(entries + at);
+      if (entry->name[0] != '.') ++count;
+      at += entry->bytes;
+    }
+  }
+  return count <= 2;
+}
+
 // Of this thread alone. A change of user makes the whole process one that leaves no core files; that
 // it was one that does is put back.
 void give_up_root() {
@@ -119,21 +160,36 @@ void give_up_root() {
   if (dumpable == 1) sys(SYS_prctl, PR_SET_DUMPABLE, 1);
 }
 
+int descriptor_of(long result) { return failed(result) ? -1 : static_cast<int>(result); }
+
+[[noreturn]] void end_thread() {
+  for (;;) sys(SYS_exit, 0);
+}
+
 void run(void* argument) {
   const Watched own = *static_cast<const Watched*>(argument);
   keep_only(own);
   sys(SYS_chdir, "/");
   sys(SYS_prctl, PR_SET_NAME, "vmshim");
+  // Where the program goes with its root directory, these stay.
+  const int threads = descriptor_of(
+      sys(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const int status =
+      descriptor_of(sys(SYS_openat, AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC));
   give_up_root();
   for (;;) {
     // Of the server nothing is asked: only its end is reported.
     pollfd awaited[] = {{own.socket, 0, 0}, {own.stop, POLLIN, 0}};
-    const long woken = sys(SYS_ppoll, awaited, 2, 0, 0, 0);
-    if (woken <= 0) continue;
-    if ((awaited[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) end_server_lost(true);
-    if ((awaited[1].revents & POLLIN) != 0) {
-      for (;;) sys(SYS_exit, 0);
+    timespec period{0, kLookMs * 1'000'000};
+    const long woken = sys(SYS_ppoll, awaited, 2, &period, 0, 0);
+    if (woken > 0 && (awaited[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
+      end_server_lost(true);
     }
+    if (woken > 0 && (awaited[1].revents & POLLIN) != 0) end_thread();
+    // A process whose threads each ended by themselves (the child of a clone that returns from its
+    // function makes no exit_group) natively ends with the last of them. Nothing tells: since Linux
+    // 6.15 a pidfd of the first thread waits for us, too. The process's status stays the first's.
+    if (first_has_ended(status) && is_last(threads)) end_thread();
   }
 }
 

@@ -118,7 +118,7 @@ STRESSOR("sigsegv", "freebsd-7")
 STRESSOR("stack", "linux")  // grows by MAP_GROWSDOWN as the host does
 STRESSOR("malloc", "freebsd-7", "--malloc-bytes", "64M")
 STRESSOR("userfaultfd", "freebsd-7", "--userfaultfd-bytes", "16M")
-STRESSOR("brk", "freebsd-7")
+STRESSOR("brk", "linux")  // sbrk is granted
 STRESSOR("bigheap", "freebsd-7", "--bigheap-growth", "64K")
 STRESSOR("shm", "linux", "--shm-bytes", "8M")  // maps objects of shm_open with the host's rules
 STRESSOR("shm-sysv", "freebsd-7", "--shm-sysv-bytes", "8M")
