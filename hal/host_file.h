@@ -32,6 +32,7 @@ struct FileAttributes {
   bool no_execute = false;       ///< the file system is mounted noexec
   bool immutable_or_append = false;
   bool posix_shared_memory = false;
+  bool memfd = false;    ///< memory of the program's own: the host keeps its pages
   int host_refusal = 0;  ///< errno with which the host itself refuses to map it; 0 when it maps
   std::string path;      ///< for people only; never opened
 };

@@ -47,6 +47,7 @@ struct Step {
     take_away,
     copy_out,     ///< write the range's content into `backing` from `page` on
     manage,       ///< have missing pages of the range told, where that may have been lost
+    unmanage,     ///< leave missing pages of the range to the host
     move,         ///< move pages and mappings to `target`, same length; inaccessible until
                   ///< `protect`. What was at `target` goes; the old place is unmapped.
     discard,      ///< drop private pages; the next touch finds fresh ones

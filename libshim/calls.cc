@@ -4,7 +4,11 @@
 // calls for itself arrives in libc_calls.cc.
 #include "libshim/calls.h"
 
+#include <linux/ioctl.h>
+#include <linux/sched.h>
+#include <linux/userfaultfd.h>
 #include <stdarg.h>
+#include <sys/syscall.h>
 
 extern "C" int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void* dso);
 extern "C" void* __dso_handle;
@@ -90,6 +94,32 @@ VMSHIM_EXPORT int brk(void* address) { return calls.brk(address); }
 VMSHIM_EXPORT void* sbrk(intptr_t increment) { return calls.sbrk(increment); }
 
 VMSHIM_EXPORT int getpagesize() { return calls.getpagesize(); }
+
+// Where a program wants to handle faults of its own, the server lets go of the memory.
+VMSHIM_EXPORT int ioctl(int descriptor, unsigned long request, ...) {
+  va_list list;
+  va_start(list, request);
+  void* const argument = va_arg(list, void*);
+  va_end(list);
+  long result = shim::sys(SYS_ioctl, descriptor, request, argument);
+  if (result == -EBUSY && request == UFFDIO_REGISTER) {
+    const auto* const wanted = static_cast<const uffdio_register*>(argument);
+    if (calls.hand_over(wanted->range.start, wanted->range.len)) {
+      result = shim::sys(SYS_ioctl, descriptor, request, argument);
+    }
+  }
+  return calls.host_status(result);
+}
+
+// The kernel refuses these to a process with threads where user namespaces are concerned.
+VMSHIM_EXPORT int unshare(int flags) {
+  constexpr int kAlone = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+  return calls.in_namespaces(SYS_unshare, flags, 0, (flags & kAlone) != 0);
+}
+
+VMSHIM_EXPORT int setns(int descriptor, int type) {
+  return calls.in_namespaces(SYS_setns, descriptor, type, true);
+}
 
 // FreeBSD's; the host has none.
 VMSHIM_EXPORT void* sstk(int increment) { return calls.sstk(increment); }

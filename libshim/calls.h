@@ -89,6 +89,24 @@ class Calls {
     return static_cast<int>(page_size());
   }
 
+  /// unshare or setns; `alone` if the kernel may insist on a process without threads.
+  static int in_namespaces(long number, int first, int second, bool alone) {
+    return host_status(alone ? without_stub(number, first, second) : sys(number, first, second));
+  }
+
+  /// Whether the server has let go of the range.
+  bool hand_over(uint64_t start, uint64_t length) const {
+    const uint64_t args[6] = {start, length, 0, 0, 0, 0};
+    return ensure_session() && call(protocol::kCallHandOver, args).error == 0;
+  }
+
+  /// What a system call's result is to its caller.
+  static int host_status(long result) {
+    if (!failed(result)) return static_cast<int>(result);
+    errno = static_cast<int>(-result);
+    return -1;
+  }
+
   static uint64_t unsigned_word(int value) { return static_cast<unsigned>(value); }
   static uint64_t signed_word(int value) {
     return static_cast<uint64_t>(static_cast<int64_t>(value));

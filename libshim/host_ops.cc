@@ -53,11 +53,15 @@ long move_parts(uint64_t from, uint64_t bytes, uint64_t to) {
   return failed(second) ? second : first;
 }
 
+long unregister(const HostOp& op, int userfaultfd) {
+  uffdio_range range{op.address, op.bytes};
+  return sys(SYS_ioctl, userfaultfd, UFFDIO_UNREGISTER, &range);
+}
+
 // Later it moves several, but stops in the middle with EFAULT where the second is registered with a
 // userfaultfd. The move drops the registration anyway, and the range is inaccessible.
 long move(const HostOp& op, int userfaultfd) {
-  uffdio_range range{op.address, op.bytes};
-  const long unregistered = sys(SYS_ioctl, userfaultfd, UFFDIO_UNREGISTER, &range);
+  const long unregistered = unregister(op, userfaultfd);
   if (failed(unregistered)) return unregistered;
   return move_parts(op.address, op.bytes, op.a);
 }
@@ -111,6 +115,8 @@ long run_one(const HostOp& op, HostOpContext& context) {
       request.mode = op.a;
       return sys(SYS_ioctl, context.userfaultfd, UFFDIO_REGISTER, &request);
     }
+    case HostOp::kUnregister:
+      return unregister(op, context.userfaultfd);
     case HostOp::kWriteProtect: {
       uffdio_writeprotect request{};
       request.range = {op.address, op.bytes};

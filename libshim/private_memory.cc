@@ -24,6 +24,7 @@ void PrivateMemory::before(const protocol::TrapRequest& request) {
   switch (request.call) {
     case protocol::kCallMunmap:
     case protocol::kCallMinherit:
+    case protocol::kCallHandOver:
       forget(request.args[0], request.args[1]);
       break;
     case protocol::kCallMremap:

@@ -11,9 +11,9 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
+#include "libshim/descriptors.h"
 #include "libshim/host_ops.h"
 #include "libshim/libc_calls.h"
 #include "libshim/lock.h"
@@ -33,11 +33,6 @@ namespace {
 constexpr uint64_t kPage = 4096;
 // How often a call is made again whose room turned out not to be free.
 constexpr unsigned kMostAttempts = 8;
-// Descriptors go as high as a program with the usual limit of 1024 allows, out of the way of those
-// it opens and expects to be small.
-constexpr long kHighDescriptor = 960;
-// With a lower limit, this far below it: three descriptors, and two more while they are replaced.
-constexpr uint64_t kRoomBelowLimit = 5;
 #if defined(__aarch64__)
 constexpr uint64_t kMapMaximum = uint64_t{1} << 48;
 #else
@@ -45,14 +40,6 @@ constexpr uint64_t kMapMaximum = 0x7ffffffff000;
 #endif
 
 enum State : int { kNotYet, kServed, kUnserved };
-
-struct Identity {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  bool operator==(const Identity& other) const {
-    return device == other.device && inode == other.inode;
-  }
-};
 
 // All of it is plain memory: a forked child has a copy and finds out by `parent_mark` that it is
 // one.
@@ -75,132 +62,6 @@ struct {
   bool prepare_forks = false;  // the server wants to hear of forks before they happen
   char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
 } self;
-
-Identity identity_of(int descriptor) {
-  struct stat status;
-  if (failed(sys(SYS_fstat, descriptor, &status))) return {};
-  return {status.st_dev, status.st_ino};
-}
-
-void close_descriptor(int descriptor) {
-  if (descriptor >= 0) sys(SYS_close, descriptor);
-}
-
-uint64_t limit_of(int resource, bool hard) {
-  rlimit64 limit{};
-  if (failed(sys(SYS_prlimit64, 0, resource, 0, &limit))) return ~uint64_t{0};
-  return hard ? limit.rlim_max : limit.rlim_cur;
-}
-
-long duplicate_high(int descriptor) {
-  const long at = sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, kHighDescriptor);
-  if (!failed(at)) return at;
-  const uint64_t limit = limit_of(RLIMIT_NOFILE, false);
-  const uint64_t least = limit > kRoomBelowLimit ? limit - kRoomBelowLimit : 0;
-  return sys(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, least);
-}
-
-int move_high(int descriptor) {
-  if (descriptor < 0) return descriptor;
-  const long at = duplicate_high(descriptor);
-  if (failed(at)) return descriptor;
-  close_descriptor(descriptor);
-  return static_cast<int>(at);
-}
-
-struct Received {
-  long bytes = 0;
-  int descriptor = -1;
-  bool no_room = false;  // a descriptor came along, and no number is left for it
-};
-
-Received receive(int socket, void* buffer, size_t size) {
-  iovec vector{buffer, size};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  Received received;
-  do {
-    received.bytes = sys(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
-  } while (received.bytes == -EINTR);
-  if (received.bytes > 0) {
-    received.no_room = (message.msg_flags & MSG_CTRUNC) != 0;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-      memcpy(&received.descriptor, CMSG_DATA(header), sizeof(int));
-    }
-  }
-  return received;
-}
-
-long send(int socket, const void* data, size_t size, const int* descriptors, unsigned count) {
-  constexpr unsigned kMost = 4;
-  iovec vector{const_cast<void*>(data), size};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  if (count != 0) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
-  }
-  long sent;
-  do {
-    sent = sys(SYS_sendmsg, socket, &message, MSG_NOSIGNAL);
-  } while (sent == -EINTR);
-  return sent;
-}
-
-long connect_to_server() {
-  const long socket = sys(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (failed(socket)) return socket;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  memcpy(address.sun_path, self.path, sizeof(self.path));
-  const long result = sys(SYS_connect, socket, &address, sizeof(address));
-  if (failed(result)) {
-    sys(SYS_close, socket);
-    return result;
-  }
-  return socket;
-}
-
-// Descriptors that go along with Begin and Adopt.
-class Passed {
- public:
-  ~Passed() {
-    for (unsigned i = 0; i < owned_; ++i) close_descriptor(descriptors_[count_ - 1 - i]);
-  }
-  void add(int descriptor) { descriptors_[count_++] = descriptor; }
-  /// How the server sees this address space. Returns which of protocol::ProcFile could be opened.
-  uint64_t add_proc_files() {
-    return add_proc_file("/proc/self/maps", protocol::kProcMaps) |
-           add_proc_file("/proc/self/pagemap", protocol::kProcPagemap);
-  }
-  const int* descriptors() const { return descriptors_; }
-  unsigned count() const { return count_; }
-
- private:
-  uint64_t add_proc_file(const char* path, protocol::ProcFile which) {
-    const long descriptor = sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (failed(descriptor)) return 0;
-    add(static_cast<int>(descriptor));
-    ++owned_;
-    return which;
-  }
-
-  int descriptors_[4];
-  unsigned count_ = 0;
-  unsigned owned_ = 0;  // the last ones
-};
 
 // The page whose absence tells a forked child.
 void mark_parent() {
@@ -247,7 +108,7 @@ void keep(int socket, int userfaultfd, bool with_stub) {
 // Steps 1 to 3 of a session (protocol/trap_frame.h). Returns a negative errno and what failed.
 long begin(const char*& what) {
   what = "connect";
-  const long socket = connect_to_server();
+  const long socket = connect_to_server(self.path);
   if (failed(socket)) return socket;
 
   what = "greeting";
@@ -337,7 +198,7 @@ bool adopt(int over) {
     if (failed(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))) return false;
     socket = pair[0];
   } else {
-    const long connected = connect_to_server();
+    const long connected = connect_to_server(self.path);
     if (failed(connected)) return false;
     socket = over = static_cast<int>(connected);
     protocol::Welcome welcome{};
@@ -618,6 +479,18 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
 }
 
 unsigned page_size() { return self.page_size; }
+
+long without_stub(long number, long first, long second) {
+  if (!ensure_session()) return sys(number, first, second);
+  SignalsBlocked blocked;
+  self.lock.acquire();
+  check_descriptors();
+  const bool stopped = stop_stub();
+  const long result = sys(number, first, second);
+  if (stopped) start_stub(self.socket, self.userfaultfd);
+  self.lock.release();
+  return result;
+}
 
 void at_exit() {
   if (self.state != kServed || !self.tracks || is_child()) return;

@@ -25,12 +25,16 @@ struct Result {
 /// host's then. Does not return when there is no server and the program did not ask for that.
 bool ensure_session();
 
-/// Makes a call. `descriptor`: a file that goes along, or -1. `flags`: protocol::RequestFlag. `sink`
-/// is given the data that comes with the answer (mincore), or is nullptr.
+/// Makes a call. `descriptor`: a file that goes along, or -1. `flags`: protocol::RequestFlag.
+/// `sink` is given the data that comes with the answer (mincore), or is nullptr.
 using DataSink = bool (*)(void* context, const uint8_t* data, uint32_t bytes);
 Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor = -1,
             protocol::Abi abi = protocol::kAbiLinux, uint16_t flags = 0, DataSink sink = nullptr,
             void* context = nullptr);
+
+/// Makes a system call that the kernel refuses to a process with threads; ours is none of the
+/// program's. The kernel's result.
+long without_stub(long number, long first, long second);
 
 /// The server's page size.
 unsigned page_size();

@@ -4,6 +4,9 @@
 // that closes everything it does not know, and it holds the userfaultfd: without a last holder the
 // kernel would answer missing pages with zeroes. It uses no libc, blocks every signal, and does
 // nothing but wait until the server's end of the socket closes; then it ends the program.
+//
+// libc does not know it, so a program that gives up root would leave it behind as root, in memory that
+// the program goes on writing to. It gives up root at once, by itself.
 #pragma once
 
 namespace shim {
@@ -16,5 +19,8 @@ long start_stub(int socket, int userfaultfd);
 /// root directory is by then and whoever its user, they need no path and no right. False when there
 /// is no stub, or on Linux before 6.9.
 bool fetch_from_stub(int& socket, int& userfaultfd);
+
+/// Ends it, and returns when it is gone. False when this process has none, or on Linux before 6.9.
+bool stop_stub();
 
 }  // namespace shim

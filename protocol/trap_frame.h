@@ -60,6 +60,9 @@ enum CallNumber : uint16_t {
   kCallExit,  ///< the program is about to end by itself: write back what it stored
   kCallOmmap,  ///< 4.3BSD's mmap, with its own protection bits and flags
   kCallForked,  ///< the fork that this thread announced is over; args: 0 the thread
+  /// Private memory becomes the host's own, with what is in it: the program wants a userfaultfd of
+  /// its own there, and a range has only one. args: address and length.
+  kCallHandOver,
   kCallCount
 };
 
@@ -144,6 +147,7 @@ struct HostOp {
     kMapBacking,     ///< map the reply's descriptor; a: file offset, b: MapModes, c: protection
     kMapDescriptor,  ///< map the program's own descriptor; a: file offset, b: protection, c: number
     kRegister,       ///< register with the userfaultfd; a: UFFDIO_REGISTER_MODE_*
+    kUnregister,
     kWriteProtect,   ///< arm write tracking
     kProtect,        ///< mprotect; a: protection
     kRelease,        ///< munmap

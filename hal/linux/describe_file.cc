@@ -76,6 +76,8 @@ HostFile describe_file(SharedDescriptor descriptor) {
       attributes.kind = FileKind::regular;
       attributes.posix_shared_memory =
           file_system.f_type == TMPFS_MAGIC && attributes.path.starts_with("/dev/shm/");
+      attributes.memfd = file_system.f_type == TMPFS_MAGIC && status.stx_nlink == 0 &&
+                         attributes.path.starts_with("/memfd:");
       if (attributes.readable) attributes.host_refusal = ask_host(fd);
       break;
     case S_IFCHR:

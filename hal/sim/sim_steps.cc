@@ -136,6 +136,11 @@ int SimPmap::apply_step(const Step& step) {
       return take_away(step);
     case Step::Kind::manage:
       return covered(range) ? 0 : ENOMEM;
+    case Step::Kind::unmanage:
+      if (!covered(range)) return ENOMEM;
+      cut(range);
+      for_each_region(range, [](SimRegion& region) { region.kind = SimRegion::Kind::host; });
+      return 0;
     case Step::Kind::discard:
     case Step::Kind::lazy_free:
       return drop_private(step);

@@ -92,7 +92,7 @@ TEST_CASE("pipes, sockets, directories and closed descriptors are refused with t
   CHECK(result_of("other_descriptors") == kOk);
 }
 
-TEST_CASE("a memfd is a file like others") { CHECK(result_of("memory_files") == kOk); }
+TEST_CASE("a memfd and its mapping are one") { CHECK(result_of("memory_files") == kOk); }
 
 TEST_CASE("what a program stored is in the file once it has ended by itself") {
   ServerUnderTest server;

@@ -221,7 +221,7 @@ static void no_pager(char** arguments) {
   check_error(ENOMEM, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED);
 }
 
-// A memfd is a file like others.
+// A memfd is one with its mapping: what is written to it, cut off or punched out shows at once.
 static void memory_files(char** arguments) {
   (void)arguments;
   const int file = memfd_create("test", 0);
@@ -232,6 +232,12 @@ static void memory_files(char** arguments) {
   fill_pattern(at, 8 * PAGE, 0);
   check(msync(at, 8 * PAGE, MS_SYNC) == 0);
   check(file_holds(file, 0, at, 8 * PAGE));
+  check(pwrite(file, "written", 7, (off_t)PAGE) == 7);
+  check(memcmp(at + PAGE, "written", 7) == 0);
+  check(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(2 * PAGE),
+                  (off_t)PAGE) == 0);
+  check(is_filled(at + 2 * PAGE, PAGE, 0));
+  check(munmap(at, 8 * PAGE) == 0);
 }
 
 CASES(CASE(read_private), CASE(read_shared), CASE(write_private), CASE(write_shared),

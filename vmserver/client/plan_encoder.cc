@@ -67,6 +67,9 @@ class Encoder {
       case Step::Kind::manage:
         op(HostOp::kRegister, step.range, UFFDIO_REGISTER_MODE_MISSING);
         break;
+      case Step::Kind::unmanage:
+        op(HostOp::kUnregister, step.range);
+        break;
       case Step::Kind::discard:
         op(HostOp::kAdvise, step.range, MADV_DONTNEED);
         break;

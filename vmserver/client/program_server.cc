@@ -279,7 +279,8 @@ vm::Statistics ProgramServer::statistics() {
   // Private pages are counted where they are, in the programs; pages of objects once, however many
   // programs map them.
   for (const std::shared_ptr<Session>& session : all()) {
-    if (session->space() == nullptr) continue;
+    // Of a program that has ended just now the call thread may not have heard.
+    if (session->space() == nullptr || !session->alive()) continue;
     ++result.spaces;
     result.resident_pages += session->space()->private_pages();
   }

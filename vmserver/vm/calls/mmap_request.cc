@@ -48,6 +48,8 @@ MmapRequest::MmapRequest(VmSpace& where, Call& what)
     page = PageIndex(position >> hal::kPageShift);
     if (call.file) {
       maximum = maximum_of_file();
+      // A memfd's pages are where they belong, and one with what read and write see.
+      if (call.file->attributes.memfd) flags.host_only = true;
       if (rules.devices_are_the_hosts && device() && !claimed_by_pager()) flags.host_only = true;
     }
   }

@@ -45,6 +45,7 @@ constexpr TableEntry kTable[] = {
     {"exit", exit},
     {"ommap", ommap},
     {"forked", forked},
+    {"hand_over", hand_over},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
 

@@ -31,6 +31,8 @@ void mprotect(VmSpace& space, Call& call);
 bool note_mprotect(VmSpace& space, const protocol::TrapRequest& request);
 // inheritance.cc
 void minherit(VmSpace& space, Call& call);
+// handing_over.cc
+void hand_over(VmSpace& space, Call& call);
 // advice.cc
 void madvise(VmSpace& space, Call& call);
 void posix_madvise(VmSpace& space, Call& call);
