@@ -68,8 +68,9 @@ void PrivateMemory::add(Range range) {
 void PrivateMemory::forget(uint64_t start, uint64_t bytes) {
   // Whole pages; what wraps around is everything above.
   const uint64_t from = start / kPage * kPage;
-  uint64_t to = (start + bytes + kPage - 1) / kPage * kPage;
-  if (to < from) to = ~uint64_t{0};
+  const uint64_t last = start + bytes;
+  uint64_t to = (last + kPage - 1) / kPage * kPage;
+  if (last < start || to < last) to = ~uint64_t{0};
   for (Range& range : ranges_) {
     if (range.end <= from || to <= range.start) continue;
     const Range above{to, range.end};

@@ -74,11 +74,14 @@ static void in_proc_maps(char** arguments) {
 // What has been unmapped is in no line, as natively.
 static void unmapped_in_proc_maps(char** arguments) {
   (void)arguments;
+  // Nothing may be allocated after the unmapping: it could go where that was.
+  static char buffer[65536];
+  FILE* maps = fopen("/proc/self/maps", "re");
+  check(maps != NULL);
+  check(setvbuf(maps, buffer, _IOFBF, sizeof(buffer)) == 0);
   byte* at = map_private(16 * PAGE);
   at[0] = 1;
   check(munmap(at, 16 * PAGE) == 0);
-  FILE* maps = fopen("/proc/self/maps", "re");
-  check(maps != NULL);
   char line[512];
   while (fgets(line, sizeof(line), maps) != NULL) {
     unsigned long start = 0, end = 0;

@@ -2,8 +2,12 @@
 //
 // A stressor that this version of stress-ng or this machine cannot run is no success: the native
 // run says so, and only then may the served one say the same.
+#include <sys/mount.h>
+
 #include <catch2/catch.hpp>
 #include <cstdlib>
+#include <filesystem>
+#include <optional>
 
 #include "tests/real/served.h"
 
@@ -26,6 +30,19 @@ struct Run {
   }
 };
 
+/// A tmpfs, for as long as it lives.
+class MountedMemory {
+ public:
+  explicit MountedMemory(const std::filesystem::path& path) : path_(path) {
+    std::filesystem::create_directory(path);
+    REQUIRE(mount("none", path.c_str(), "tmpfs", 0, "size=256M") == 0);
+  }
+  ~MountedMemory() { umount2(path_.c_str(), MNT_DETACH); }
+
+ private:
+  const std::filesystem::path path_;
+};
+
 /// `count` workers of a stressor. Rules are the host's where `personality` is "linux".
 void check_stressor(const std::string& name, Words options, const std::string& personality,
                     const std::string& count = "2") {
@@ -34,6 +51,15 @@ void check_stressor(const std::string& name, Words options, const std::string& p
   // What grows until there is no more gets an end.
   if (name == "bigheap" || name == "brk")
     words.insert(words.begin(), {"prlimit", "--as=1073741824"});
+  Words served_options{"--personality", personality};
+  // Root it refuses to execute anything as.
+  if (name == "exec") {
+    std::filesystem::permissions(directory.path(), std::filesystem::perms::all);
+    words.insert(words.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
+    served_options.insert(served_options.end(), {"--socket-mode", "0666"});
+  }
+  std::optional<MountedMemory> memory;
+  if (name == "tmpfs") memory.emplace(directory.path() / "memory");
   words.insert(words.end(), options.begin(), options.end());
   words.insert(words.end(), {"--verify", "-t", seconds()});
   const real::Command command{words, "", directory.path().string(),
@@ -41,7 +67,7 @@ void check_stressor(const std::string& name, Words options, const std::string& p
   real::find_program(command);
   constexpr std::chrono::seconds kPatience{300};
 
-  real::Served program(command, directory.path(), {"--personality", personality});
+  real::Served program(command, directory.path(), served_options);
   Run served{program.wait(kPatience), {}};
   served.said = served.outcome.output + served.outcome.errors;
   INFO("served: " << served.outcome.ending() << "\n" << served.said);

@@ -168,13 +168,12 @@ TEST_CASE("a child of a fork that was not announced has no copy of what is share
 TEST_CASE("INHERIT_ZERO gives a child zeroes, of shared memory too", "[minherit]") {
   TestMachine machine({.personality = "freebsd-14"});
   Program program(machine);
-  constexpr std::uint64_t kInheritZero = 3;
   const auto own = program.mmap(0, kPage, bsd::kReadWrite, kAnonPrivate);
   const auto shared = program.mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared);
   program.store(own.value, 1);
   program.store(shared.value, 2);
-  REQUIRE(program.minherit(own.value, kPage, kInheritZero).ok());
-  REQUIRE(program.minherit(shared.value, kPage, kInheritZero).ok());
+  REQUIRE(program.minherit(own.value, kPage, bsd::kInheritZero).ok());
+  REQUIRE(program.minherit(shared.value, kPage, bsd::kInheritZero).ok());
   const auto child = program.fork();
   CHECK(child->load(own.value) == 0);
   CHECK(child->load(shared.value) == 0);
@@ -215,4 +214,52 @@ TEST_CASE("a child's child inherits by the same rules", "[minherit]") {
   const auto grandchild = child->fork();
   CHECK(grandchild->try_load(f.at) == SimResult::segmentation_fault);
   CHECK(grandchild->load(f.at + kPage) == 8);
+}
+
+TEST_CASE("what another thread cuts off after a fork was announced leaves the rest a copy",
+          "[minherit]") {
+  TestMachine machine;
+  Program program(machine);
+  const std::uint64_t at =
+      program.mmap(0, 4 * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared).value;
+  REQUIRE(program.minherit(at, 4 * kPage, bsd::kInheritCopy).ok());
+  for (std::uint64_t i = 0; i < 4; ++i) program.store(at + i * kPage, 10 + static_cast<unsigned>(i));
+  REQUIRE(program.call(program.request(protocol::kCallFork, {1})).ok());
+  REQUIRE(program.munmap(at + kPage, kPage).ok());
+  const auto child = program.fork_unannounced();
+  REQUIRE(program.call(program.request(protocol::kCallForked, {1})).ok());
+  CHECK(child->load(at) == 10);
+  CHECK(child->try_load(at + kPage) == hal::SimResult::segmentation_fault);
+  CHECK(child->load(at + 2 * kPage) == 12);
+  CHECK(child->load(at + 3 * kPage) == 13);
+  child->store(at + 2 * kPage, 1);
+  CHECK(program.load(at + 2 * kPage) == 12);
+}
+
+TEST_CASE("copies for children go with the last fork that was announced", "[minherit]") {
+  TestMachine machine;
+  Program program(machine);
+  const std::uint64_t at =
+      program.mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared).value;
+  REQUIRE(program.minherit(at, kPage, bsd::kInheritCopy).ok());
+  REQUIRE(program.call(program.request(protocol::kCallFork, {1})).ok());
+  REQUIRE(program.call(program.request(protocol::kCallFork, {2})).ok());
+  REQUIRE(program.call(program.request(protocol::kCallForked, {1})).ok());
+  CHECK(program.fork_unannounced()->try_load(at) == hal::SimResult::done);
+  REQUIRE(program.call(program.request(protocol::kCallForked, {2})).ok());
+  CHECK(program.fork_unannounced()->try_load(at) == hal::SimResult::segmentation_fault);
+}
+
+TEST_CASE("what is zeroed for a child is zeroed for its children", "[minherit]") {
+  TestMachine machine({.personality = "freebsd-14"});
+  Program program(machine);
+  const std::uint64_t at =
+      program.mmap(0, kPage, bsd::kReadWrite, bsd::kAnon | bsd::kShared).value;
+  REQUIRE(program.minherit(at, kPage, bsd::kInheritZero).ok());
+  program.store(at, 1);
+  const auto child = program.fork();
+  CHECK(child->load(at) == 0);
+  child->store(at, 2);
+  const auto grandchild = child->fork();
+  CHECK(grandchild->load(at) == 0);
 }

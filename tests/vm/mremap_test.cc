@@ -376,3 +376,23 @@ TEST_CASE("mremap moves to a place it claims and to one it is told", "[mremap]")
   REQUIRE(fixed.value == kElsewhere);
   CHECK(program.load(kElsewhere + 7 * kPage) == 6);
 }
+
+TEST_CASE("mremap that finds the host's mapping behind it or where it would go tries elsewhere",
+          "[mremap]") {
+  TestMachine machine;
+  Program program(machine);
+  const std::uint64_t at =
+      program.mmap(0, 2 * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate).value;
+  program.store(at + kPage, 5);
+  // The map has not heard of these.
+  program.pmap().add_host_mapping({hal::VirtualAddress(at + 2 * kPage),
+                                   hal::VirtualAddress(at + 8 * kPage)},
+                                  hal::Protection::read(), "/lib/late.so");
+  const auto grown = program.mremap(at, 2 * kPage, 4 * kPage, kMayMove);
+  REQUIRE(grown.ok());
+  CHECK(grown.value == at + 8 * kPage);
+  CHECK(program.load(grown.value + kPage) == 5);
+  CHECK(program.pmap().regions({hal::VirtualAddress(at + 2 * kPage),
+                                hal::VirtualAddress(at + 8 * kPage)})
+            .size() == 1);
+}

@@ -239,7 +239,9 @@ std::unique_ptr<Program> Program::fork_unsettled() {
   if (const CallResult announced = call(request(protocol::kCallFork)); !announced.ok()) {
     FAIL("a fork could not be announced");
   }
-  return fork_now();
+  auto child = fork_now();
+  if (!call(request(protocol::kCallForked)).ok()) FAIL("a fork could not be ended");
+  return child;
 }
 
 std::unique_ptr<Program> Program::fork_unannounced() {

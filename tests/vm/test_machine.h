@@ -34,7 +34,8 @@ inline constexpr std::uint64_t kShared = 0x0001, kPrivate = 0x0002, kFixed = 0x0
                                kNoCore = 0x20000;
 inline constexpr std::uint64_t kNone = 0, kRead = 1, kWrite = 2, kExec = 4, kReadWrite = 3;
 inline constexpr std::uint64_t kSync = 0, kAsync = 1, kInvalidate = 2;
-inline constexpr std::uint64_t kInheritShare = 0, kInheritCopy = 1, kInheritNone = 2;
+inline constexpr std::uint64_t kInheritShare = 0, kInheritCopy = 1, kInheritNone = 2,
+                               kInheritZero = 3;
 inline constexpr std::uint64_t kNormal = 0, kRandom = 1, kSequential = 2, kWillNeed = 3,
                                kDontNeed = 4, kFree = 5, kNoSyncAdvice = 6, kAutoSync = 7,
                                kNoCoreAdvice = 8, kCore = 9, kProtect = 10;
