@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # python_suite TEST [IGNORED…]: one file of python3's own test suite (libpython3.11-testsuite), but for
 # the tests IGNORED. Printed are the name and outcome of every test, in order; times are not. What
 # python said goes to the row's standard error when a test failed.

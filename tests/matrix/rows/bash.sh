@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: bash: a long script of pipes, subshells, here-documents, traps and coprocesses
 set -u
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: dash: a long script of loops, pipes, background jobs and nested shells
 cat > script <<'SCRIPT'
 set -u

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: gdb attached from outside to a running program, reading and writing its memory
 set -e -o pipefail
 gcc -g -O0 -o "$SCRATCH/debugged" "$MATRIX/debugged.c"

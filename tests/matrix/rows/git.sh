@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: git: clone, gc, fsck and merge on a repository of 150 commits
 set -e -o pipefail
 export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org

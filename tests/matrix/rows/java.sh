@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: java -version, javac and a program of 16 threads
 set -e -o pipefail
 java -version

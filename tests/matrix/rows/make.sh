@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: make -j2 of a C project of 31 files, and the program it makes
 set -e -o pipefail
 mkdir src

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: nginx: two workers serving files under wrk for 5 s
 set -e -o pipefail
 www=$SCRATCH/www

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: node: 500 MB in four worker threads
 set -e -o pipefail
 cat > worker.js <<'J'

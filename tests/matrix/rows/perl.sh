@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: perl: fork, threads, shared variables, sorting and pattern matching
 set -e -o pipefail
 cat > fork.pl <<'P'

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: PostgreSQL: initdb, pgbench for 60 s, then checks of what it holds
 # timeout: 300
 # vmrun: --socket-mode 0666

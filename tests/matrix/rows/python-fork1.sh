@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: python3's own test_fork1
 # timeout: 120
 . "$MATRIX/python_suite.sh"

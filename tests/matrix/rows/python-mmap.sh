@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: python3's own test_mmap
 # timeout: 120
 # vmrun: --personality linux

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: python3's own test_subprocess
 # timeout: 150
 # vmrun: --socket-mode 0666

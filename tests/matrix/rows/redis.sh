@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: redis-server: BGSAVE under load, the same data after loading it again
 set -e -o pipefail
 cli() { redis-cli -s "$SCRATCH/redis.sock" "$@"; }

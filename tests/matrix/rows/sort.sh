@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: sort --parallel=2 of 200 MB
 # timeout: 200
 set -e -o pipefail

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # title: tar and xz -T2 of 20 MB, and back
 set -e -o pipefail
 mkdir -p "$SCRATCH/tree" "$SCRATCH/back"
