@@ -264,18 +264,19 @@ void start_session() {
 }
 
 // The child of a fork. No other thread exists in it.
-void become_child() {
+void become_child(bool own_table) {
   self.lock.reset();
   const int socket = self.socket;
   const int userfaultfd = self.userfaultfd;
   const bool intact = identity_of(socket) == self.socket_identity;
-  // The parent's, and of no use here.
+  // The parent's, and of no use here. But the child of a raw clone may share the parent's table
+  // (CLONE_FILES), where these are the parent's still.
   const int theirs[] = {userfaultfd, self.spare};
   for (const int one : theirs) {
-    if (identity_of(one) == self.userfaultfd_identity) close_descriptor(one);
+    if (own_table && identity_of(one) == self.userfaultfd_identity) close_descriptor(one);
   }
   if (!(intact && adopt(socket)) && !adopt(-1)) end_server_lost(false);
-  if (intact) close_descriptor(socket);
+  if (own_table && intact) close_descriptor(socket);
   if (self.spare < 0) make_spare();
 }
 
@@ -312,13 +313,13 @@ void check_descriptors() {
 
 }  // namespace
 
-bool ensure_session() {
+bool ensure_session(bool after_fork) {
   const int state = __atomic_load_n(&self.state, __ATOMIC_ACQUIRE);
   if (state == kServed && !is_child()) return true;
   if (state == kUnserved) return false;
   SignalsBlocked blocked;
   if (state == kServed) {
-    become_child();
+    become_child(after_fork);
     return true;
   }
   self.lock.acquire();
@@ -360,6 +361,11 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
   check_descriptors();
   request.sequence = ++self.sequence;
   long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
+  if (sent == -ENOTSOCK || (sent == -EBADF && descriptor < 0)) {
+    // Somebody who shares the table took the number since we looked.
+    check_descriptors();
+    sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
+  }
   if (sent == -EBADF && descriptor >= 0) {
     request.flags |= protocol::kRequestBadDescriptor;
     sent = send(self.socket, &request, sizeof(request), nullptr, 0);
@@ -515,7 +521,7 @@ void after_fork_in_parent() {
 }
 
 void after_fork_in_child() {
-  if (self.state == kServed) ensure_session();
+  if (self.state == kServed) ensure_session(true);
 }
 
 }  // namespace shim

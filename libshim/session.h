@@ -23,7 +23,9 @@ struct Result {
 
 /// Sees to it that there is a session. False when the program runs unserved: the call is the
 /// host's then. Does not return when there is no server and the program did not ask for that.
-bool ensure_session();
+/// `after_fork`: libc's fork is just over, so that a child knows that its table of descriptors is its
+/// own.
+bool ensure_session(bool after_fork = false);
 
 /// Makes a call. `descriptor`: a file that goes along, or -1. `flags`: protocol::RequestFlag.
 /// `sink` is given the data that comes with the answer (mincore), or is nullptr.
