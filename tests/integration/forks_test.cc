@@ -77,6 +77,10 @@ TEST_CASE("an address space is served until the last process in it has ended") {
   CHECK(eventually([&] { return server.statistics().spaces == 0; }, kASecond));
 }
 
+TEST_CASE("a child that shares descriptors and returns from its function ends, and its parent goes on") {
+  CHECK(result_of({"processes", "sharing_descriptors"}) == kOk);
+}
+
 TEST_CASE("threads spawn and vfork at once") {
   const std::string next = support::program_path("anonymous");
   CHECK(result_of({"processes", "spawn_from_threads", "5", next, "private_memory"}) == kOk);

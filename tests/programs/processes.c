@@ -7,8 +7,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 extern char** environ;
 
@@ -398,8 +400,31 @@ static void fork_and_exec_while_faulting(char** arguments) {
   _exit(0);
 }
 
+// Children that share the table of descriptors but not the memory, as libc's clone makes them: they
+// return from their function, which ends the thread alone.
+static int use_and_return(void* argument) {
+  (void)argument;
+  use_memory();
+  return 3;
+}
+
+static void sharing_descriptors(char** arguments) {
+  (void)arguments;
+  static byte stack[65536] __attribute__((aligned(16)));
+  for (int i = 0; i < 20; ++i) {
+    const pid_t child =
+        clone(use_and_return, stack + sizeof(stack), CLONE_FILES | SIGCHLD, NULL);
+    check(child > 0);
+    use_memory();
+    int status = 0;
+    check(waitpid(child, &status, 0) == child);
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+  }
+  use_memory();
+}
+
 CASES(CASE(fork_from_threads), CASE(nested), CASE(nested_minherit), CASE(nested_zero_of_shared),
       CASE(silent_child), CASE(touching_child), CASE(sharing_memory),
-      CASE(sharing_memory_closing_all), CASE(sharing_memory_orphan), CASE(vfork_closing_all),
+      CASE(sharing_memory_closing_all), CASE(sharing_memory_orphan), CASE(sharing_descriptors), CASE(vfork_closing_all),
       CASE(spawn_from_threads), CASE(becomes_daemon), CASE(exec_while_faulting),
       CASE(exec_unserved_while_faulting), CASE(fork_and_exec_while_faulting))

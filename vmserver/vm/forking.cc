@@ -64,7 +64,8 @@ bool VmSpace::announce_fork(std::uint64_t thread) {
 void VmSpace::end_fork(std::uint64_t thread) {
   const std::lock_guard guard(lock_);
   forking_threads_.erase(thread);
-  if (forking_threads_.empty()) drop_snapshots();
+  outdated_ = true;
+  drop_outdated();
 }
 
 bool VmSpace::expects_fork() {
@@ -123,6 +124,13 @@ Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageR
     entry.snapshot_page = hal::PageIndex(entry.page - pages.first());
   });
   return Error::none;
+}
+
+// The program goes on as soon as its fork has been heard of, which is before the child has been made.
+void VmSpace::drop_outdated() {
+  if (!outdated_ || !forking_threads_.empty() || pmap_->forking()) return;
+  drop_snapshots();
+  outdated_ = false;
 }
 
 void VmSpace::drop_snapshots() {

@@ -46,6 +46,7 @@ void VmSpace::handle(Call& call) {
   {
     const std::lock_guard guard(lock_);
     if (!removed_.empty() && !pmap_->forking()) removed_.clear();
+    drop_outdated();
   }
   calls::dispatch(*this, call);
 }

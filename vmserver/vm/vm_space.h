@@ -128,6 +128,8 @@ class VmSpace {
                       hal::VirtualRange range);
   /// Needs lock_.
   void drop_snapshots();
+  /// Drops snapshots of forks that are over. Needs lock_.
+  void drop_outdated();
   /// Needs lock_.
   void picture_host(hal::VirtualRange range);
   /// Covers the free parts of the range with inaccessible entries: a child may still have there what
@@ -143,6 +145,7 @@ class VmSpace {
   bool closed_ = false;                         // lock_
   WireFuture wire_future_ = WireFuture::no;     // lock_
   std::set<std::uint64_t> forking_threads_;     // lock_  have announced a fork
+  bool outdated_ = false;                       // lock_  there may be snapshots of forks that are over
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
   std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
