@@ -118,15 +118,21 @@ void keep_only(const Watched& own) {
   close_range(from, ~0u);
 }
 
-// Whether the program's first thread has ended. `status`: an open /proc/self/stat.
-bool first_has_ended(int status) {
-  char text[64];
-  const long bytes = sys(SYS_pread64, status, text, sizeof(text), 0);
-  // "PID (NAME) STATE ...", and a name can hold anything.
-  for (long at = bytes - 3; at > 0; --at) {
-    if (text[at] == ')') return text[at + 2] == 'Z';
-  }
-  return false;
+// The exit status of the program's first thread, or -1 while it lives. `status`: an open
+// /proc/self/stat.
+long status_of_first(int status) {
+  char text[1024];
+  long end = sys(SYS_pread64, status, text, sizeof(text), 0);
+  // "PID (NAME) STATE ... EXIT_CODE\n", and a name can hold anything.
+  long at = end - 3;
+  while (at > 0 && text[at] != ')') --at;
+  if (at <= 0 || text[at + 2] != 'Z') return -1;
+  while (end > 0 && (text[end - 1] < '0' || text[end - 1] > '9')) --end;
+  long first = end;
+  while (first > 0 && text[first - 1] >= '0' && text[first - 1] <= '9') --first;
+  long code = 0;
+  for (; first < end; ++first) code = code * 10 + (text[first] - '0');
+  return code >> 8 & 0xff;
 }
 
 // Whether the program's first thread and this one are all that the kernel lists of the process.
@@ -162,8 +168,8 @@ void give_up_root() {
 
 int descriptor_of(long result) { return failed(result) ? -1 : static_cast<int>(result); }
 
-[[noreturn]] void end_thread() {
-  for (;;) sys(SYS_exit, 0);
+[[noreturn]] void end_thread(long status) {
+  for (;;) sys(SYS_exit, status);
 }
 
 void run(void* argument) {
@@ -185,11 +191,13 @@ void run(void* argument) {
     if (woken > 0 && (awaited[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
       end_server_lost(true);
     }
-    if (woken > 0 && (awaited[1].revents & POLLIN) != 0) end_thread();
+    if (woken > 0 && (awaited[1].revents & POLLIN) != 0) end_thread(0);
     // A process whose threads each ended by themselves (the child of a clone that returns from its
     // function makes no exit_group) natively ends with the last of them. Nothing tells: since Linux
-    // 6.15 a pidfd of the first thread waits for us, too. The process's status stays the first's.
-    if (first_has_ended(status) && is_last(threads)) end_thread();
+    // 6.15 a pidfd of the first thread waits for us, too. The process's status is that of its last
+    // thread.
+    const long ended = status_of_first(status);
+    if (ended >= 0 && is_last(threads)) end_thread(ended);
   }
 }
 
