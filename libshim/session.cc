@@ -355,17 +355,22 @@ struct Outcome {
   bool again = false;  // nothing was done: the call is to be made once more
 };
 
+// Needs the lock.
+long send_request(const protocol::TrapRequest& request, int descriptor) {
+  const unsigned count = descriptor >= 0 ? 1 : 0;
+  check_descriptors();
+  const long sent = send(self.socket, &request, sizeof(request), &descriptor, count);
+  if (sent != -ENOTSOCK && (sent != -EBADF || descriptor >= 0)) return sent;
+  // Somebody who shares the table took the number since we looked.
+  check_descriptors();
+  return send(self.socket, &request, sizeof(request), &descriptor, count);
+}
+
 // Needs the lock. `no_room`: it failed because no number was left for a descriptor.
 Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context,
                        bool& no_room) {
-  check_descriptors();
   request.sequence = ++self.sequence;
-  long sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
-  if (sent == -ENOTSOCK || (sent == -EBADF && descriptor < 0)) {
-    // Somebody who shares the table took the number since we looked.
-    check_descriptors();
-    sent = send(self.socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0);
-  }
+  long sent = send_request(request, descriptor);
   if (sent == -EBADF && descriptor >= 0) {
     request.flags |= protocol::kRequestBadDescriptor;
     sent = send(self.socket, &request, sizeof(request), nullptr, 0);
@@ -450,9 +455,8 @@ Result do_and_tell(protocol::TrapRequest& request) {
   self.unheard = true;
   const long done = host_call(request.call, request.abi, request.args);
   if (failed(done)) return {0, static_cast<int>(-done)};
-  check_descriptors();
   request.flags |= protocol::kRequestDone;
-  if (failed(send(self.socket, &request, sizeof(request), nullptr, 0))) end_server_lost(false);
+  if (failed(send_request(request, -1))) end_server_lost(false);
   return {};
 }
 
