@@ -14,6 +14,7 @@
 #include <string>
 
 #include "hal/address.h"
+#include "hal/host_file.h"
 
 namespace hal {
 
@@ -45,10 +46,14 @@ class Backing {
   /// Both are of the same kind of hardware. Throws std::system_error.
   virtual void copy_to(PageRange pages, Backing& to, PageIndex at) const = 0;
 
-  /// The host descriptor behind it, for pagers and for host mappings; -1 where there is none.
+  /// The host descriptor behind it, for this process alone; -1 where there is none.
   virtual int descriptor() const { return -1; }
-  /// The same without the right to write; -1 where there is none.
-  virtual int read_only_descriptor() const { return -1; }
+  /// A new description of the same file for another process, a program or a pager; with the right
+  /// to write if that is asked for and this process has it; none where there is no file. Throws std::system_error.
+  virtual SharedDescriptor reopen(bool writable) const {
+    static_cast<void>(writable);
+    return {};
+  }
 };
 
 /// Makes the Backings of one kind of hardware.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -93,12 +94,19 @@ std::shared_ptr<const vm::Policy> load_policy(const std::string& path) {
   return std::make_shared<const vm::Policy>(std::move(policy).value());
 }
 
-// Every program costs a few descriptors and every mapped file three.
-void raise_descriptor_limit() {
+// Every program costs a few descriptors and every object one, a file's object another. Returns how
+// many there can be.
+int raise_descriptor_limit() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::numeric_limits<int>::max();
+  const rlim_t before = limit.rlim_cur;
   limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) spdlog::warn("the descriptor limit cannot be raised");
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    spdlog::warn("the descriptor limit cannot be raised");
+    limit.rlim_cur = before;
+  }
+  return static_cast<int>(
+      std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(std::numeric_limits<int>::max())));
 }
 
 void say_ready(int descriptor) {
@@ -114,7 +122,7 @@ int serve(const Options& options) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("vmserver"));
   spdlog::set_level(options.log_level);
   spdlog::set_pattern("%n: %l: %v");
-  raise_descriptor_limit();
+  const int descriptors = raise_descriptor_limit();
 
   vm::MachineOptions machine_options;
   machine_options.personality = options.personality;
@@ -133,7 +141,8 @@ int serve(const Options& options) {
 
   server::ProgramServer programs;
   server::RpcService rpc(options.socket + VM_RPC_SUFFIX, programs);
-  hal::MemfdFactory backings;
+  // A quarter stays for programs that come, whatever the others map.
+  hal::MemfdFactory backings(descriptors - descriptors / 4);
   vm::Machine machine(machine_options, backings, rpc.pagers());
   programs.use(machine);
   try {

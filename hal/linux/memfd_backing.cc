@@ -33,6 +33,13 @@ std::string text(PageRange range) {
   return std::to_string(range.count()) + " pages at page " + std::to_string(range.first().value());
 }
 
+SharedDescriptor open_again(int file, int access) {
+  const std::string path = "/proc/self/fd/" + std::to_string(file);
+  const int fd = ::open(path.c_str(), access | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) fail(errno, "open of an object's memory through " + path);
+  return SharedDescriptor(fd);
+}
+
 off_t offset_of(PageIndex page) { return static_cast<off_t>(page.byte_offset()); }
 
 }  // namespace
@@ -42,25 +49,22 @@ MemfdBacking::MemfdBacking(const std::string& name, std::uint64_t pages) {
   if (fd < 0) fail(errno, "memfd_create for " + name);
   file_ = SharedDescriptor(fd);
   if (::fchmod(fd, 0600) != 0) fail(errno, "fchmod of the memfd of " + name);
-  open_read_only();
   resize(pages);
 }
 
-MemfdBacking::MemfdBacking(SharedDescriptor file) : file_(std::move(file)) {
+MemfdBacking::MemfdBacking(const SharedDescriptor& file) {
+  const int flags = ::fcntl(file.get(), F_GETFL);
+  if (flags < 0) fail(errno, "look at a pager's memory");
+  writable_ = (flags & O_ACCMODE) == O_RDWR;
+  file_ = open_again(file.get(), writable_ ? O_RDWR : O_RDONLY);
   struct stat status;
   if (::fstat(file_.get(), &status) != 0) fail(errno, "fstat of a pager's memory");
   if (!S_ISREG(status.st_mode)) fail(EINVAL, "use of a pager's memory that is no regular file");
   pages_ = static_cast<std::uint64_t>(status.st_size) >> kPageShift;
-  open_read_only();
 }
 
-void MemfdBacking::open_read_only() {
-  const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
-  for (SharedDescriptor* descriptor : {&read_only_, &probe_}) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) fail(errno, "open of an object's memory through " + path);
-    *descriptor = SharedDescriptor(fd);
-  }
+SharedDescriptor MemfdBacking::reopen(bool writable) const {
+  return open_again(file_.get(), writable && writable_ ? O_RDWR : O_RDONLY);
 }
 
 void MemfdBacking::resize(std::uint64_t pages) {
@@ -79,14 +83,14 @@ PageRange MemfdBacking::next_run(PageRange within, int begin_whence, int end_whe
   within = clip(within);
   const PageRange none(within.end(), 0);
   if (within.empty()) return none;
-  const off_t begin = ::lseek(probe_.get(), offset_of(within.first()), begin_whence);
+  const off_t begin = ::lseek(file_.get(), offset_of(within.first()), begin_whence);
   if (begin < 0) {
     if (errno == ENXIO) return none;
     fail(errno, "search in an object's memory, " + text(within));
   }
   const PageIndex first(static_cast<std::uint64_t>(begin) >> kPageShift);
   if (first >= within.end()) return none;
-  const off_t end = ::lseek(probe_.get(), begin, end_whence);
+  const off_t end = ::lseek(file_.get(), begin, end_whence);
   if (end < 0) {
     if (errno == ENXIO) return PageRange::between(first, within.end());
     fail(errno, "search in an object's memory, " + text(within));
@@ -163,7 +167,12 @@ void MemfdBacking::copy_to(PageRange pages, Backing& to, PageIndex at) const {
 }
 
 std::shared_ptr<Backing> MemfdFactory::create(const std::string& name, std::uint64_t pages) {
-  return std::make_shared<MemfdBacking>(name, pages);
+  auto backing = std::make_shared<MemfdBacking>(name, pages);
+  if (backing->descriptor() >= descriptor_limit_) {
+    fail(ENFILE, "memory for " + name + ": " + std::to_string(descriptor_limit_) +
+                     " descriptors are in use");
+  }
+  return backing;
 }
 
 }  // namespace hal

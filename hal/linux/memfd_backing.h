@@ -5,12 +5,15 @@
 // not count before somebody touched it, so pages are made zero by writing zeroes, which also keeps
 // the kernel's fault-around working for them.
 //
-// The file has mode 0600: a program that was handed the read-only descriptor cannot open it
-// again for writing through /proc unless it is the server's user.
+// An object costs this process one descriptor. Every other process gets a description of its own,
+// because lseek() waits for a read() on the same description and a program's read() can wait for
+// this server. The file has mode 0600: a program that was handed a read-only descriptor cannot open
+// it again for writing through /proc unless it is the server's user.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -25,9 +28,10 @@ class MemfdBacking final : public Backing {
   /// std::system_error (descriptors or memory used up).
   MemfdBacking(const std::string& name, std::uint64_t pages);
 
-  /// Adopts a file that a pager owns and keeps resident. Its size is what fstat() says, rounded
-  /// down to pages. Throws std::system_error when `file` is no regular file that can be read.
-  explicit MemfdBacking(SharedDescriptor file);
+  /// Adopts a file that a pager owns and keeps resident, with the rights that `file` gives. Its size
+  /// is what fstat() says, rounded down to pages. Throws std::system_error when `file` is no regular
+  /// file that can be opened.
+  explicit MemfdBacking(const SharedDescriptor& file);
 
   /// Throws std::system_error: no memory, or a file that is not ours to resize.
   void resize(std::uint64_t pages) override;
@@ -48,24 +52,27 @@ class MemfdBacking final : public Backing {
   void copy_to(PageRange pages, Backing& to, PageIndex at) const override;
 
   int descriptor() const override { return file_.get(); }
-  int read_only_descriptor() const override { return read_only_.get(); }
+  SharedDescriptor reopen(bool writable) const override;
 
  private:
   PageRange next_run(PageRange within, int begin_whence, int end_whence) const;
   PageRange clip(PageRange range) const;
-  void open_read_only();
 
-  SharedDescriptor file_;
-  SharedDescriptor read_only_;  ///< for programs
-  /// A description that is never passed on: lseek() waits for a read() on the same description, and
-  /// a program's read() can wait for this server.
-  SharedDescriptor probe_;
+  SharedDescriptor file_;  ///< never passed on
+  bool writable_ = true;
   std::atomic<std::uint64_t> pages_ = 0;
 };
 
 class MemfdFactory final : public BackingFactory {
  public:
+  /// Memfds get descriptor numbers below `descriptor_limit`; when those are used up, create() fails
+  /// and what is left serves programs and pagers.
+  explicit MemfdFactory(int descriptor_limit = std::numeric_limits<int>::max())
+      : descriptor_limit_(descriptor_limit) {}
   std::shared_ptr<Backing> create(const std::string& name, std::uint64_t pages) override;
+
+ private:
+  const int descriptor_limit_;
 };
 
 }  // namespace hal

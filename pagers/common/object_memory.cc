@@ -1,12 +1,10 @@
 #include "pagers/common/object_memory.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <string>
 #include <utility>
 
 #include "pagers/common/failure.h"
@@ -36,12 +34,7 @@ void write_all(int fd, const char* data, std::uint64_t bytes, std::uint64_t offs
 
 }  // namespace
 
-ObjectMemory::ObjectMemory(hal::SharedDescriptor file) : file_(std::move(file)) {
-  if (!file_) return;
-  const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd >= 0) probe_ = hal::SharedDescriptor(fd);
-}
+ObjectMemory::ObjectMemory(hal::SharedDescriptor file) : file_(std::move(file)) {}
 
 PageRange ObjectMemory::clip(PageRange pages) const {
   if (!file_) return pages;
@@ -52,16 +45,16 @@ PageRange ObjectMemory::clip(PageRange pages) const {
 }
 
 PageRange ObjectMemory::next_resident(PageRange within) const {
-  if (within.empty() || !probe_) return within;
+  if (within.empty() || !file_) return within;
   const PageRange none(within.end(), 0);
-  const off_t begin = ::lseek(probe_.get(), static_cast<off_t>(within.byte_offset()), SEEK_DATA);
+  const off_t begin = ::lseek(file_.get(), static_cast<off_t>(within.byte_offset()), SEEK_DATA);
   if (begin < 0) {
     if (errno == ENXIO) return none;
     throw Failure(errno, "look for pages in an object's memory");
   }
   const PageIndex first(static_cast<std::uint64_t>(begin) >> hal::kPageShift);
   if (first >= within.end()) return none;
-  const off_t end = ::lseek(probe_.get(), begin, SEEK_HOLE);
+  const off_t end = ::lseek(file_.get(), begin, SEEK_HOLE);
   if (end < 0) throw Failure(errno, "look for pages in an object's memory");
   const PageIndex last(hal::pages_for_bytes(static_cast<std::uint64_t>(end)));
   return PageRange::between(first, std::min(last, within.end()));

@@ -1,8 +1,8 @@
 // ObjectMemory: the memfd that holds one object's pages, as a pager may use it.
 //
 // Programs map the same file and see a page from the moment it is in there, so every page is put
-// there whole, by one write. Nothing here uses the file offset of the descriptor that came from the
-// server: programs share it, and a program can keep it locked for as long as it likes.
+// there whole, by one write. The descriptor that came from the server has an offset that nobody
+// else uses.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,7 @@ class ObjectMemory {
 
   /// The part of `pages` that lies inside the file; all of it without a file. Throws Failure.
   hal::PageRange clip(hal::PageRange pages) const;
-  /// The first run of pages in `within` that are there; empty when none is. Where the server's user
-  /// is another one and does not let this process look, all pages count as being there.
+  /// The first run of pages in `within` that are there; empty when none is. Without a file all are.
   hal::PageRange next_resident(hal::PageRange within) const;
 
   /// Puts zeroes there. Throws Failure.
@@ -36,7 +35,6 @@ class ObjectMemory {
 
  private:
   hal::SharedDescriptor file_;
-  hal::SharedDescriptor probe_;  ///< a description of its own, for lseek()
 };
 
 }  // namespace pager

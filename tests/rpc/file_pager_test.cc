@@ -75,7 +75,7 @@ TEST_CASE("no page is seen before it has its content") {
   const std::string whole = data + zeroes(77);
   const PageRange all(PageIndex(0), kPages);
   void* const address =
-      ::mmap(nullptr, all.bytes(), PROT_READ, MAP_SHARED, object.memory->read_only_descriptor(), 0);
+      ::mmap(nullptr, all.bytes(), PROT_READ, MAP_SHARED, object.memory->reopen(false).get(), 0);
   REQUIRE(address != MAP_FAILED);
   const char* const mapped = static_cast<const char*>(address);
 

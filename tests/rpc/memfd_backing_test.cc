@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <memory>
 #include <system_error>
+#include <vector>
 
 using hal::MemfdBacking;
 using hal::PageIndex;
@@ -65,11 +66,36 @@ TEST_CASE("a memfd is mode 0600, its read-only descriptor cannot write, and it m
   struct stat status;
   REQUIRE(::fstat(memory.descriptor(), &status) == 0);
   CHECK((status.st_mode & 07777) == 0600);
-  CHECK(::pwrite(memory.read_only_descriptor(), "x", 1, 0) == -1);
+  const hal::SharedDescriptor read_only = memory.reopen(false);
+  CHECK(::pwrite(read_only.get(), "x", 1, 0) == -1);
+  CHECK(::pwrite(memory.reopen(true).get(), "x", 1, 0) == 1);
   void* const page =
-      ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, memory.read_only_descriptor(), 0);
+      ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, read_only.get(), 0);
   CHECK(page != MAP_FAILED);
   if (page != MAP_FAILED) ::munmap(page, 4096);
+}
+
+TEST_CASE("a read-only descriptor of a pager's file gives programs no right to write") {
+  MemfdBacking theirs("theirs", 1);
+  theirs.zero_fill(range(0, 1));
+  MemfdBacking adopted{theirs.reopen(false)};
+  CHECK(::pwrite(adopted.reopen(true).get(), "x", 1, 0) == -1);
+  CHECK(adopted.next_absent(range(0, 1)).empty());
+}
+
+TEST_CASE("a factory leaves the descriptors above its limit to others") {
+  const int next_number = MemfdBacking("test", 1).descriptor();
+  hal::MemfdFactory factory(next_number + 1);
+  std::vector<std::shared_ptr<hal::Backing>> made;
+  for (int i = 0; i < 2; ++i) {
+    try {
+      made.push_back(factory.create("test", 1));
+    } catch (const std::system_error& error) {
+      CHECK(i == 1);
+      CHECK(error.code().value() == ENFILE);
+    }
+  }
+  CHECK(made.size() == 1);
 }
 
 TEST_CASE("a pager's file is adopted as it is") {

@@ -61,7 +61,7 @@ class Encoder {
            PROT_READ);
         break;
       case Step::Kind::copy_out:
-        descriptor_batch(step, step.backing->descriptor());
+        descriptor_batch(step, true);
         op(HostOp::kCopyOut, step.range, step.page.byte_offset());
         break;
       case Step::Kind::manage:
@@ -109,9 +109,7 @@ class Encoder {
     // A shared mapping that is never written is a private one to the kernel: a descriptor without
     // the right to write gives a shared mapping that userfaultfd refuses, and as long as nothing is
     // stored the two show the same pages.
-    const int descriptor =
-        shared ? step.backing->descriptor() : step.backing->read_only_descriptor();
-    descriptor_batch(step, descriptor);
+    descriptor_batch(step, shared);
     op(HostOp::kMapBacking, step.range, step.page.byte_offset(),
        (shared ? protocol::kMapShared : protocol::kMapPrivate) |
            (step.enable ? protocol::kMapClaim : protocol::kMapPrivate),
@@ -120,12 +118,14 @@ class Encoder {
   }
 
   // The next operation goes into a batch that brings this descriptor along.
-  void descriptor_batch(const Step& step, int descriptor) {
+  void descriptor_batch(const Step& step, bool writable) {
     HostOpBatch* batch = current();
     const bool full = batch->ops.size() == protocol::kMaxHostOps;
-    if (full || (batch->descriptor != -1 && batch->descriptor != descriptor)) batch = open_batch();
-    batch->descriptor = descriptor;
-    batch->keeps_open = step.backing;
+    if (full || (batch->backing &&
+                 (batch->backing != step.backing || batch->writable != writable)))
+      batch = open_batch();
+    batch->backing = step.backing;
+    batch->writable = writable;
   }
 
   void register_mapping(VirtualRange range, Sharing sharing) {

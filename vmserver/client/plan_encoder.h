@@ -18,8 +18,8 @@ namespace server {
 /// What goes into one reply: at most kMaxHostOps operations and one descriptor.
 struct HostOpBatch {
   std::vector<protocol::HostOp> ops;
-  int descriptor = -1;
-  std::shared_ptr<hal::Backing> keeps_open;  ///< the owner of `descriptor`
+  std::shared_ptr<hal::Backing> backing;  ///< a descriptor of it goes along
+  bool writable = false;                  ///< with the right to write
 };
 
 std::vector<HostOpBatch> encode(const hal::Plan& plan);

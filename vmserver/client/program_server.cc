@@ -87,6 +87,7 @@ void ProgramServer::listen(const std::string& path, unsigned mode) {
   const int descriptor = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) fail_with("socket " + path);
   listener_.assign(descriptor);
+  spare_ = hal::SharedDescriptor(open("/dev/null", O_RDONLY | O_CLOEXEC));
   struct stat status {};
   if (lstat(path.c_str(), &status) == 0) {
     if (!S_ISSOCK(status.st_mode)) {
@@ -152,9 +153,18 @@ void ProgramServer::accept() {
           session->start();
         } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
           spdlog::error("accept a program: {}", std::strerror(errno));
+          if (errno == EMFILE || errno == ENFILE) turn_away();
         }
         accept();
       });
+}
+
+// The program that waits would be reported again and again; it is let in and out with the spare.
+void ProgramServer::turn_away() {
+  spare_ = {};
+  const int socket = accept4(listener_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC);
+  if (socket >= 0) close(socket);
+  spare_ = hal::SharedDescriptor(open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
 boost::asio::io_context& ProgramServer::next_fault_context() {

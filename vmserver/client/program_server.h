@@ -66,6 +66,7 @@ class ProgramServer final : public vm::Inspector {
 
  private:
   void accept();
+  void turn_away();
   void sweep();
   void end();
   void check_finished();
@@ -80,6 +81,7 @@ class ProgramServer final : public vm::Inspector {
 
   vm::Machine* machine_ = nullptr;
   hal::SharedDescriptor device_;
+  hal::SharedDescriptor spare_;  ///< given up to take a program in and send it away. Call thread
   std::string path_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> ending_{false};

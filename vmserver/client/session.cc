@@ -380,6 +380,7 @@ bool Session::send_reply(const protocol::TrapRequest& to, std::uint32_t flags, s
                          std::uint64_t value, const HostOpBatch* batch,
                          const std::vector<std::uint8_t>& data, int descriptor) {
   std::array<std::byte, sizeof(protocol::TrapReply)> frame;
+  hal::SharedDescriptor memory;  // open until it is sent
   protocol::TrapReplyHeader header{};
   header.magic = protocol::kMagic;
   header.sequence = to.sequence;
@@ -395,7 +396,15 @@ bool Session::send_reply(const protocol::TrapRequest& to, std::uint32_t flags, s
   if (header.op_count != 0) {
     std::memcpy(at, batch->ops.data(), header.op_count * sizeof(protocol::HostOp));
     at += header.op_count * sizeof(protocol::HostOp);
-    if (descriptor < 0) descriptor = batch->descriptor;
+    if (batch->backing) {
+      try {
+        memory = batch->backing->reopen(batch->writable);
+      } catch (const std::system_error& error) {
+        spdlog::error("program {}: {}", pid_.load(), error.what());
+        return false;
+      }
+      descriptor = memory.get();
+    }
   }
   if (header.data_bytes != 0) std::memcpy(at, data.data(), header.data_bytes);
   return send_frame(

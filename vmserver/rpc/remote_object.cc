@@ -59,7 +59,7 @@ bool RemoteObject::served_by(const RegisteredPager& pager) const {
 void RemoteObject::attach(kj::Own<RegisteredPager> pager) {
   kj::TaskSet::ErrorHandler& errors = *this;
   attachment_ = std::make_unique<Attachment>(kj::mv(pager), errors);
-  attachment_->opened = send_open()
+  attachment_->opened = kj::evalNow([this] { return send_open(); })
                             .catch_([this](kj::Exception&& exception) -> kj::Promise<void> {
                               if (exception.getType() == kj::Exception::Type::DISCONNECTED) {
                                 pager_failed(exception.getDescription().cStr());
@@ -88,9 +88,11 @@ kj::Promise<void> RemoteObject::send_open() {
   if (description_.content)
     request.setContent(kj::heap<protocol::DescriptorServer>(
         description_.content.get(), std::make_shared<hal::SharedDescriptor>(description_.content)));
-  if (description_.backing && description_.backing->descriptor() >= 0)
-    request.setMemory(kj::heap<protocol::DescriptorServer>(description_.backing->descriptor(),
-                                                           description_.backing));
+  if (description_.backing && description_.backing->descriptor() >= 0) {
+    const hal::SharedDescriptor memory = description_.backing->reopen(true);
+    request.setMemory(kj::heap<protocol::DescriptorServer>(
+        memory.get(), std::make_shared<hal::SharedDescriptor>(memory)));
+  }
   auto promise = request.send();
   attachment_->remote = promise.getObject();
   return promise.then([this](capnp::Response<protocol::Pager::OpenResults>&& response) {

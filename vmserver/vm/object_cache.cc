@@ -35,7 +35,7 @@ void ObjectCache::find(const hal::HostFile& file, PagerKind kind, Found found) {
         machine_, kind == PagerKind::file ? VmObject::Kind::file : VmObject::Kind::device, file,
         backing, attributes.bytes);
   } catch (const std::system_error& error) {
-    spdlog::error("{}: memory for its pages: {}", attributes.path, error.what());
+    complain(error.what());
     found(Error::no_memory);
     return;
   }
@@ -72,7 +72,7 @@ Result<std::shared_ptr<VmObject>> ObjectCache::make_anonymous(std::uint64_t byte
     object = std::make_shared<VmObject>(machine_, VmObject::Kind::anonymous, hal::HostFile(),
                                         backing, bytes);
   } catch (const std::system_error& error) {
-    spdlog::error("shared anonymous memory: {}", error.what());
+    complain(error.what());
     return Error::no_memory;
   }
   Error failed = Error::no_memory;
@@ -97,6 +97,13 @@ std::vector<std::shared_ptr<VmObject>> ObjectCache::all() {
     if (auto object = weak.lock()) result.push_back(std::move(object));
   }
   return result;
+}
+
+void ObjectCache::complain(const char* reason) {
+  // A program may go on asking; what it asks for in vain is nobody's log.
+  if (!complained_.exchange(true)) {
+    spdlog::warn("{}; mmap answers ENOMEM (said once)", reason);
+  }
 }
 
 void ObjectCache::forget(VmObject& object) {

@@ -5,6 +5,7 @@
 // Locks: lock_ comes after a space's lock and before an object's.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -40,8 +41,10 @@ class ObjectCache {
   friend class Machine;
   using Key = std::tuple<PagerKind, std::uint64_t, std::uint64_t>;
   void forget(VmObject& object);
+  void complain(const char* reason);
 
   Machine& machine_;
+  std::atomic<bool> complained_ = false;
   std::mutex lock_;
   std::map<Key, std::weak_ptr<VmObject>> named_;      // lock_
   std::map<VmObject*, std::weak_ptr<VmObject>> all_;  // lock_
