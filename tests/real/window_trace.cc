@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
   vm::FaultWindow window;
   std::uint64_t page = 1000;
   for (int i = 0; i < faults; ++i) {
-    const std::uint32_t pages = window.grow(page, vm::Advice::normal);
+    const std::uint32_t pages = window.grow(page, vm::Advice::normal).count;
     std::printf("fault at page %llu brings in %u\n", static_cast<unsigned long long>(page), pages);
     page += i % 13 == 12 ? 5000 : pages;
   }

@@ -11,7 +11,7 @@ TEST_CASE("a window starts with 16 pages and doubles to 512 while the pattern ho
   FaultWindow window;
   std::uint64_t page = 1000;
   for (std::uint32_t expected : {16, 32, 64, 128, 256, 512, 512, 512}) {
-    CHECK(window.grow(page, Advice::normal) == expected);
+    CHECK(window.grow(page, Advice::normal).count == expected);
     page += expected;
   }
 }
@@ -20,35 +20,80 @@ TEST_CASE("one wrong guess falls back, and jumping about ends with single pages"
           "[fault_window]") {
   FaultWindow window;
   std::uint64_t page = 1000;
-  for (int i = 0; i < 6; ++i) page += window.grow(page, Advice::normal);
-  CHECK(window.grow(9000, Advice::normal) == 16);
-  CHECK(window.grow(5000, Advice::normal) == 4);
-  CHECK(window.grow(2000, Advice::normal) == 1);
-  CHECK(window.grow(7000, Advice::normal) == 1);
+  for (int i = 0; i < 6; ++i) page += window.grow(page, Advice::normal).count;
+  CHECK(window.grow(9000, Advice::normal).count == 16);
+  CHECK(window.grow(5000, Advice::normal).count == 4);
+  CHECK(window.grow(2000, Advice::normal).count == 1);
+  CHECK(window.grow(7000, Advice::normal).count == 1);
   // And from there a walk starts anew.
-  CHECK(window.grow(7001, Advice::normal) == 16);
-  CHECK(window.grow(7017, Advice::normal) == 32);
+  CHECK(window.grow(7001, Advice::normal).count == 16);
+  CHECK(window.grow(7017, Advice::normal).count == 32);
 }
 
 TEST_CASE("advice sets the window: random one page, sequential the most", "[fault_window]") {
   FaultWindow window;
-  CHECK(window.grow(100, Advice::random) == 1);
-  CHECK(window.grow(101, Advice::random) == 1);
-  CHECK(window.grow(5000, Advice::sequential) == FaultWindow::kMost);
+  CHECK(window.grow(100, Advice::random).count == 1);
+  CHECK(window.grow(101, Advice::random).count == 1);
+  CHECK(window.grow(5000, Advice::sequential).count == FaultWindow::kMost);
 }
 
 TEST_CASE("a window that ended early goes on from where it ended", "[fault_window]") {
   FaultWindow window;
-  CHECK(window.grow(100, Advice::normal) == 16);
+  CHECK(window.grow(100, Advice::normal).count == 16);
   window.ended_at(104);
-  CHECK(window.grow(104, Advice::normal) == 32);
+  CHECK(window.grow(104, Advice::normal).count == 32);
 }
 
 TEST_CASE("a fault inside the last window changes no pattern", "[fault_window]") {
   FaultWindow window;
-  CHECK(window.grow(100, Advice::normal) == 16);
-  CHECK(window.grow(105, Advice::normal) == 11);
-  CHECK(window.grow(116, Advice::normal) == 32);
+  CHECK(window.grow(100, Advice::normal).count == 16);
+  CHECK(window.grow(105, Advice::normal).count == 11);
+  CHECK(window.grow(116, Advice::normal).count == 32);
+}
+
+TEST_CASE("a walk downwards gets windows that end with the page it touched", "[fault_window]") {
+  FaultWindow window;
+  CHECK(window.grow(100000, Advice::normal) == FaultWindow::Span{0, 16});
+  std::uint64_t page = 100000;
+  for (std::uint32_t expected : {32, 64, 128, 256, 512, 512}) {
+    --page;
+    CHECK(window.grow(page, Advice::normal) == FaultWindow::Span{expected - 1, expected});
+    page -= expected - 1;
+  }
+  // A page that did not come with its window comes with what is left of it.
+  CHECK(window.grow(page + 9, Advice::normal) == FaultWindow::Span{9, 10});
+  // Where the address space begins there is nothing before.
+  FaultWindow low;
+  CHECK(low.grow(5, Advice::normal) == FaultWindow::Span{0, 16});
+  CHECK(low.grow(4, Advice::normal) == FaultWindow::Span{4, 5});
+}
+
+TEST_CASE("a walk downwards through private memory faults ever more seldom", "[fault_window]") {
+  using namespace test;
+  TestMachine machine;
+  Program program(machine);
+  constexpr std::uint64_t kPages = 1 + 32 + 64 + 128 + 256 + 512 + 512;
+  const auto mapped = program.mmap(0, kPages * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate);
+  REQUIRE(mapped.ok());
+  for (std::uint64_t page = kPages; page-- > 0;)
+    REQUIRE(program.touch(mapped.value + page * kPage, 1, true) == hal::SimResult::done);
+  CHECK(program.space().fault_count() == 7);
+  CHECK(machine.machine.counters().zero_fills == kPages);
+}
+
+TEST_CASE("a walk downwards over pages that are there skips them and loses none",
+          "[fault_window]") {
+  using namespace test;
+  TestMachine machine;
+  Program program(machine);
+  constexpr std::uint64_t kPages = 600;
+  const auto mapped = program.mmap(0, kPages * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate);
+  REQUIRE(mapped.ok());
+  for (std::uint64_t page = 0; page < kPages; page += 37)
+    REQUIRE(program.touch(mapped.value + page * kPage, 1, true) == hal::SimResult::done);
+  for (std::uint64_t page = kPages; page-- > 0;)
+    REQUIRE(program.touch(mapped.value + page * kPage, 1, true) == hal::SimResult::done);
+  CHECK(machine.machine.counters().zero_fills == kPages);
 }
 
 TEST_CASE("a walk through private memory faults ever more seldom", "[fault_window]") {
@@ -73,4 +118,19 @@ TEST_CASE("pages touched at random bring in few others", "[fault_window]") {
     program.touch(mapped.value + (i * 7919 % 10000) * kPage, 1, true);
   }
   CHECK(machine.machine.counters().zero_fills < 16 + 4 + 50);
+}
+
+TEST_CASE("a walk downwards through a file asks its pager ever more seldom", "[fault_window]") {
+  using namespace test;
+  TestMachine machine;
+  constexpr std::uint64_t kPages = 16 + 32 + 64 + 128 + 256 + 512;
+  FakeFile& file = machine.make_file(kPages * kPage);
+  Program program(machine);
+  const auto mapped =
+      program.mmap(0, kPages * kPage, bsd::kRead, bsd::kShared, file.open(true, false));
+  REQUIRE(mapped.ok());
+  for (std::uint64_t page = kPages; page-- > 0;)
+    REQUIRE(program.load(mapped.value + page * kPage) ==
+            static_cast<unsigned>(file.at(page * kPage)));
+  CHECK(machine.pagers.records(vm::Transfer::Kind::page_in).size() == 6);
 }

@@ -1,8 +1,8 @@
 // FaultWindow: how many pages one fault brings in.
 //
-// A program that walks through memory faults on the page right behind the last window. While that
-// holds the window doubles, up to kMost; one wrong guess and it falls to the start again, and a
-// program that jumps about ends with single pages. A fault's cost is mostly the two wake-ups, so a
+// A program that walks through memory faults on the page right behind the last window, or, when it
+// walks down, on one just before it. While that holds the window doubles, up to kMost; one wrong
+// guess and it falls to the start again, and a program that jumps about ends with single pages. A fault's cost is mostly the two wake-ups, so a
 // window of 512 pages makes a page cheaper than the kernel's own fault (docs/architecture.md,
 // "What a fault costs").
 #pragma once
@@ -20,15 +20,27 @@ class FaultWindow {
   static constexpr std::uint32_t kStart = 16;  ///< pages
   static constexpr std::uint32_t kMost = 512;
 
-  /// Pages to bring in from `page` on (its number anywhere in the address space), `page` included.
+  /// A window around a page: `before` of its `count` pages lie before the page.
+  struct Span {
+    std::uint32_t before = 0;
+    std::uint32_t count = 1;
+    friend bool operator==(const Span&, const Span&) = default;
+  };
+
+  /// What to bring in with `page` (its number anywhere in the address space). What comes in larger
+  /// pieces begins a piece, `lead` pages before the page, as the host's own fault-around has it.
   /// Protected by the lock of the address space.
-  std::uint32_t grow(std::uint64_t page, Advice advice) {
+  Span grow(std::uint64_t page, Advice advice, std::uint32_t lead = 0) {
+    if (page >= first_ && page < next_ && advice != Advice::random) {
+      // Still inside the last window: the program was quicker than its pages.
+      if (!down_) return {0, static_cast<std::uint32_t>(next_ - page)};
+      const auto before = static_cast<std::uint32_t>(page - first_);
+      return {before, before + 1};
+    }
+    const bool down = page + 1 == first_ && first_ != next_;
     if (advice == Advice::random) {
       pages_ = 1;
-    } else if (page < next_ && page + pages_ >= next_ && !fresh_) {
-      // Still inside the last window: the program was quicker than its pages.
-      return static_cast<std::uint32_t>(next_ - page);
-    } else if (page == next_) {
+    } else if (page == next_ || down) {
       pages_ = std::clamp(pages_ * 2, kStart, kMost);
     } else if (advice == Advice::sequential) {
       pages_ = kMost;
@@ -38,15 +50,21 @@ class FaultWindow {
       pages_ = std::max<std::uint32_t>(1, std::min(kStart, pages_ / 4));
     }
     fresh_ = false;
-    next_ = page + pages_;
-    return pages_;
+    down_ = down && pages_ > 1;
+    const std::uint32_t wanted = down_ ? pages_ - 1 : pages_ < kStart ? 0 : lead;
+    const auto before = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, page));
+    first_ = page - before;
+    next_ = page + (down_ ? 1 : pages_);
+    return {before, static_cast<std::uint32_t>(next_ - first_)};
   }
 
   /// What was brought in ended at `next`, not where grow() took it to end.
   void ended_at(std::uint64_t next) { next_ = next; }
 
  private:
-  std::uint64_t next_ = 0;  // the page right behind the last window
+  std::uint64_t first_ = 0;  // where the last window began
+  std::uint64_t next_ = 0;   // the page right behind it
+  bool down_ = false;        // it lay before the page that was touched
   std::uint32_t pages_ = kStart;
   bool fresh_ = true;
 };

@@ -288,16 +288,15 @@ void VmObject::start_page_in(PageRange run) {
   pager_->submit(*flight_.back());
 }
 
-VmObject::FaultIn VmObject::fault_in(PageIndex page, std::uint64_t window) {
+VmObject::FaultIn VmObject::fault_in(PageIndex page, FaultWindow::Span window) {
   const std::lock_guard guard(lock_);
   const PageRange all(PageIndex(0), backing_->pages());
   if (!all.contains(page)) return FaultIn::beyond;
   if (in_flight(page)) return FaultIn::waiting;
 
-  // What lies just before the page is likely wanted too, as the host's own fault-around has it.
-  const std::uint64_t before =
-      window < FaultWindow::kStart ? 0 : page.value() % FaultWindow::kStart;
-  PageRange rest = PageRange(page - before, before + window).intersect(all);
+  const std::uint64_t before = std::min<std::uint64_t>(window.before, page.value());
+  PageRange rest =
+      PageRange::between(page - before, page + (window.count - window.before)).intersect(all);
   PageRange run = backing_->next_absent(rest);
   while (!run.empty() && run.end() <= page) {
     rest = PageRange::between(run.end(), rest.end());

@@ -31,6 +31,7 @@
 #include "hal/address.h"
 #include "hal/backing.h"
 #include "hal/host_file.h"
+#include "vmserver/vm/fault_window.h"
 #include "vmserver/vm/map_entry.h"
 #include "vmserver/vm/pager.h"
 #include "vmserver/vm/result.h"
@@ -96,8 +97,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void set_sharing(MapEntry& entry, hal::Sharing sharing);
   bool is_mapped() const;
 
-  /// Sees to it that `page` becomes resident, and with it up to `window` pages around it.
-  FaultIn fault_in(hal::PageIndex page, std::uint64_t window);
+  /// Sees to it that `page` becomes resident, and with it what `window` says is around it.
+  FaultIn fault_in(hal::PageIndex page, FaultWindow::Span window);
   /// Starts to bring in what is absent of `pages`; for madvise(WILLNEED).
   void prefetch(hal::PageRange pages);
 

@@ -110,21 +110,26 @@ void VmSpace::fault(VirtualAddress page, bool write) {
   }
   if (entry->in_transit) return;
   const std::uint64_t number = page.value() >> hal::kPageShift;
-  const std::uint64_t window = entry->window.grow(number, entry->advice);
+  const auto lead = entry->source == Source::anonymous
+                        ? 0
+                        : static_cast<std::uint32_t>(entry->page_at(page).value() %
+                                                     FaultWindow::kStart);
+  const FaultWindow::Span span = entry->window.grow(number, entry->advice, lead);
 
   if (entry->source == Source::anonymous) {
-    const VirtualRange wanted =
-        VirtualRange(page, page + hal::bytes_from_pages(window)).intersect(entry->range);
+    const VirtualAddress end = page + hal::bytes_from_pages(span.count - span.before);
+    if (span.before != 0) fill_before(*entry, page, span.before, !write);
+    const VirtualRange wanted = VirtualRange(page, end).intersect(entry->range);
     Pmap::Entered entered = pmap_->enter_zero(wanted, !write);
-    entered.pages += fill_ahead(*entry, wanted, window, entered.pages, !write);
+    entered.pages += fill_ahead(*entry, wanted, span.count, entered.pages, !write);
     machine_.counters().zero_fills += entered.pages;
     if (entered.pages != 0) entry->window.ended_at(number + entered.pages);
     if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
-    leave_behind(*entry, page, window);
+    leave_behind(*entry, page, span.count);
     return;
   }
 
-  switch (entry->object->fault_in(entry->page_at(page), window)) {
+  switch (entry->object->fault_in(entry->page_at(page), span)) {
     case VmObject::FaultIn::waiting:
       break;
     case VmObject::FaultIn::resident:
@@ -132,7 +137,15 @@ void VmSpace::fault(VirtualAddress page, bool write) {
       pmap_->wake(page_at(page));
       break;
   }
-  leave_behind(*entry, page, window);
+  leave_behind(*entry, page, span.count);
+}
+
+// Before the page that a thread waits for, so that it finds them when it goes on.
+void VmSpace::fill_before(const MapEntry& entry, VirtualAddress page, std::uint64_t pages,
+                          bool shared) {
+  const std::uint64_t room = (page - entry.range.start()) >> hal::kPageShift;
+  const VirtualRange before(page - hal::bytes_from_pages(std::min(pages, room)), page);
+  if (!before.empty()) machine_.counters().zero_fills += pmap_->enter_zero(before, shared).pages;
 }
 
 std::uint64_t VmSpace::fill_ahead(const MapEntry& entry, VirtualRange filled, std::uint64_t window,

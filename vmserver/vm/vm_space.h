@@ -119,6 +119,9 @@ class VmSpace {
   /// in there. Returns how many pages that made. Needs lock_.
   std::uint64_t fill_ahead(const MapEntry& entry, hal::VirtualRange filled, std::uint64_t window,
                            std::uint64_t pages, bool shared);
+  /// Zeroes for up to `pages` pages before `page`, up to the first that is there. Needs lock_.
+  void fill_before(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t pages,
+                   bool shared);
   /// With MADV_SEQUENTIAL the pages just behind are the first to go. Needs lock_.
   void leave_behind(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t window);
   /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
