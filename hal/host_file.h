@@ -33,6 +33,9 @@ struct FileAttributes {
   bool immutable_or_append = false;
   bool posix_shared_memory = false;
   bool memfd = false;    ///< memory of the program's own: the host keeps its pages
+  /// An object of the kernel's that no pager can read (perf events, rings of io_uring, processors of
+  /// KVM, secret and huge-page memory): only the host can map it, if anybody can.
+  bool kernel_object = false;
   int host_refusal = 0;  ///< errno with which the host itself refuses to map it; 0 when it maps
   std::string path;      ///< for people only; never opened
 };

@@ -374,6 +374,9 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
   if (sent == -EBADF && descriptor >= 0) {
     request.flags |= protocol::kRequestBadDescriptor;
     sent = send(self.socket, &request, sizeof(request), nullptr, 0);
+  } else if (sent == -EINVAL && descriptor >= 0) {
+    request.flags |= protocol::kRequestKernelObject;
+    sent = send(self.socket, &request, sizeof(request), nullptr, 0);
   }
   if (failed(sent)) end_server_lost(false);
 

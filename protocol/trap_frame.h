@@ -29,7 +29,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 4;
+inline constexpr uint32_t kVersion = 5;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -121,6 +121,8 @@ enum RequestFlag : uint16_t {
   /// The program has done it: the server takes note and does not answer. Only mprotect of private
   /// memory that libc mapped, to what is not executable, where Welcome allows that.
   kRequestDone = 4,
+  /// The call named a descriptor that the kernel passes to nobody (unix(7), SCM_RIGHTS: io_uring).
+  kRequestKernelObject = 8,
 };
 
 /// A child's request for a session of its own. With it come its socket (not over a new connection,

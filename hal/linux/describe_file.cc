@@ -68,6 +68,10 @@ HostFile describe_file(SharedDescriptor descriptor) {
 
   struct statfs file_system {};
   if (fstatfs(fd, &file_system) == 0) {
+    attributes.kernel_object = attributes.path.starts_with("anon_inode:") ||
+                               file_system.f_type == HUGETLBFS_MAGIC ||
+                               file_system.f_type == SECRETMEM_MAGIC ||
+                               file_system.f_type == DMA_BUF_MAGIC;
     attributes.no_execute = (static_cast<unsigned long>(file_system.f_flags) & ST_NOEXEC) != 0;
   }
 
@@ -78,7 +82,7 @@ HostFile describe_file(SharedDescriptor descriptor) {
           file_system.f_type == TMPFS_MAGIC && attributes.path.starts_with("/dev/shm/");
       attributes.memfd = file_system.f_type == TMPFS_MAGIC && status.stx_nlink == 0 &&
                          attributes.path.starts_with("/memfd:");
-      if (attributes.readable) attributes.host_refusal = ask_host(fd);
+      if (attributes.readable && !attributes.kernel_object) attributes.host_refusal = ask_host(fd);
       break;
     case S_IFCHR:
       attributes.kind = status.stx_rdev_major == 1 && status.stx_rdev_minor == kZeroDevice

@@ -94,6 +94,10 @@ TEST_CASE("pipes, sockets, directories and closed descriptors are refused with t
 
 TEST_CASE("a memfd and its mapping are one") { CHECK(result_of("memory_files") == kOk); }
 
+TEST_CASE("what only the kernel can map is the host's: perf events, io_uring, secret memory") {
+  CHECK(result_of("kernel_objects") == kOk);
+}
+
 TEST_CASE("what a program stored is in the file once it has ended by itself") {
   ServerUnderTest server;
   constexpr std::size_t kBytes = 300 * kPage + 123;

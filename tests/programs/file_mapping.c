@@ -2,8 +2,12 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <linux/io_uring.h>
+#include <linux/perf_event.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 static byte* map_file(int file, size_t bytes, int protection, int flags, off_t offset) {
   byte* at = mmap(NULL, bytes, protection, flags, file, offset);
@@ -240,7 +244,41 @@ static void memory_files(char** arguments) {
   check(munmap(at, 8 * PAGE) == 0);
 }
 
+// What the kernel makes of its own objects, mmap says; those of this machine that can be mapped are.
+static void kernel_objects(char** arguments) {
+  (void)arguments;
+  struct io_uring_params ring = {0};
+  struct perf_event_attr clock = {
+      .type = PERF_TYPE_SOFTWARE, .config = PERF_COUNT_SW_TASK_CLOCK, .size = sizeof(clock)};
+  const struct {
+    long descriptor;
+    size_t bytes;
+  } objects[] = {{syscall(SYS_io_uring_setup, 4, &ring), PAGE},
+                 {syscall(SYS_perf_event_open, &clock, 0, -1, -1, 0), 2 * PAGE},
+                 {eventfd(0, 0), PAGE},
+                 {syscall(SYS_memfd_secret, 0), PAGE}};
+  for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); ++i) {
+    const int file = (int)objects[i].descriptor;
+    if (file < 0) continue;  // not on this kernel, or not for us
+    if (i == 3) check(ftruncate(file, (off_t)PAGE) == 0);
+    const size_t bytes = objects[i].bytes;
+    const long host = syscall(SYS_mmap, NULL, bytes, PROT_READ, MAP_SHARED, file, 0L);
+    const int host_error = errno;
+    check(host != -1 || i == 2);
+    if (host != -1) check(syscall(SYS_munmap, host, bytes) == 0);
+    byte* at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0);
+    check((at != MAP_FAILED) == (host != -1));
+    if (at == MAP_FAILED) {
+      check(errno == host_error);
+      continue;
+    }
+    check(signal_of_load(at) == 0);
+    check(munmap(at, bytes) == 0);
+    check(close(file) == 0);
+  }
+}
+
 CASES(CASE(read_private), CASE(read_shared), CASE(write_private), CASE(write_shared),
       CASE(part_synced), CASE(store_and_end), CASE(offsets), CASE(unaligned_offset), CASE(tail),
       CASE(grown), CASE(unlinked), CASE(fixed), CASE(rights), CASE(other_descriptors),
-      CASE(memory_files), CASE(no_pager))
+      CASE(memory_files), CASE(kernel_objects), CASE(no_pager))

@@ -351,7 +351,13 @@ void Session::on_request(const ReceivedFrame& frame) {
   if (request_.abi >= protocol::kAbiCount) return reject("its numbers are of no known kind");
   last_.reset();
   auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
-  if (!frame.descriptors.empty()) call->file = hal::describe_file(frame.descriptors.front());
+  if (!frame.descriptors.empty()) {
+    call->file = hal::describe_file(frame.descriptors.front());
+  } else if ((request_.flags & protocol::kRequestKernelObject) != 0) {
+    call->file.emplace();
+    call->file->attributes.kernel_object = true;
+    call->file->attributes.readable = call->file->attributes.writable = true;
+  }
   call_ = call;
   call->hold();
   space_->handle(*call);

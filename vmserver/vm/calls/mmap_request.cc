@@ -49,7 +49,8 @@ MmapRequest::MmapRequest(VmSpace& where, Call& what)
     if (call.file) {
       maximum = maximum_of_file();
       // A memfd's pages are where they belong, and one with what read and write see.
-      if (call.file->attributes.memfd) flags.host_only = true;
+      if (call.file->attributes.memfd || call.file->attributes.kernel_object)
+        flags.host_only = true;
       if (rules.devices_are_the_hosts && device() && !claimed_by_pager()) flags.host_only = true;
     }
   }
@@ -223,7 +224,7 @@ bool MmapRequest::holds_of_file(Check check) const {
     case Check::synchronous:
       return flags.synchronous;
     case Check::not_a_file:
-      return file.kind == FileKind::not_a_file;
+      return file.kind == FileKind::not_a_file && !file.kernel_object;
     case Check::read_not_readable:
       return !file.readable && protection.readable();
     case Check::not_readable:
@@ -245,7 +246,7 @@ bool MmapRequest::holds_of_file(Check check) const {
     case Check::execute_on_noexec:
       return file.no_execute && protection.executable();
     case Check::not_mappable:
-      return file.kind != FileKind::regular && !device();
+      return file.kind != FileKind::regular && !device() && !file.kernel_object;
     case Check::host_refuses:
       return file.host_refusal != 0 && !device();
     case Check::shared_write_immutable:
