@@ -9,8 +9,10 @@
 // zeroed first and filled later (see docs/architecture.md, "Fill a page in one step").
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "hal/address.h"
@@ -41,6 +43,15 @@ class Backing {
   virtual void discard(PageRange pages) = 0;
   /// Makes absent pages of the range resident and zero; resident ones stay as they are.
   virtual void zero_fill(PageRange pages) = 0;
+
+  /// Copies `pages`, all of them resident, into memory of `pages.bytes()` bytes.
+  virtual void read(PageRange pages, std::byte* into) const = 0;
+  /// Drops the resident `pages` from everywhere and hands over what they held to the last: a store
+  /// that a program made is in `into`, or it faults.
+  virtual void take(PageRange pages, std::byte* into) = 0;
+  /// Puts bytes there, from the byte `offset` on; what the programs store elsewhere in the page at
+  /// the same time stays. Throws std::system_error, as do read() and take().
+  virtual void put(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
 
   /// Copies what is resident of `pages` into `to`, from its page `at` on, where nothing is resident.
   /// Both are of the same kind of hardware. Throws std::system_error.

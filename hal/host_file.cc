@@ -1,6 +1,11 @@
 #include "hal/host_file.h"
 
+#include <ctime>
+
+#include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace hal {
@@ -10,6 +15,64 @@ SharedDescriptor::SharedDescriptor(int fd)
         if (*held >= 0) ::close(*held);
         delete held;
       }) {}
+
+bool FileStamp::settled(std::int64_t now_ns) const {
+  // Most file systems take the time of the last timer tick, at least 100 of which make a second.
+  // Some know whole seconds only, or two of them (FAT).
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const std::int64_t tick = changed_ns % kSecond == 0 ? 2 * kSecond : kSecond / 50;
+  return now_ns - changed_ns > tick || changed_ns - now_ns > tick;
+}
+
+std::optional<FileStamp> stamp_of(int descriptor) {
+  struct stat status {};
+  if (descriptor < 0 || fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) return {};
+  const auto nanoseconds = [](const timespec& time) {
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+  };
+  return FileStamp{nanoseconds(status.st_mtim), nanoseconds(status.st_ctim),
+                   static_cast<std::uint64_t>(status.st_size)};
+}
+
+namespace {
+
+// Tells a kernel that has multigrain timestamps by what it does: changes that come faster than the
+// clock ticks all show.
+bool kernel_has_multigrain_timestamps() {
+  constexpr int kChanges = 8;
+  const SharedDescriptor file(memfd_create("timestamps", MFD_CLOEXEC));
+  std::optional<FileStamp> last = stamp_of(file.get());
+  for (int i = 0; i < kChanges && last; ++i) {
+    if (pwrite(file.get(), "x", 1, 0) != 1) return false;
+    const std::optional<FileStamp> next = stamp_of(file.get());
+    if (!next || next->changed_ns == last->changed_ns) return false;
+    last = next;
+  }
+  return last.has_value();
+}
+
+}  // namespace
+
+bool stamps_are_exact(int descriptor) {
+  static const bool kernel = kernel_has_multigrain_timestamps();
+  struct statfs status {};
+  if (!kernel || fstatfs(descriptor, &status) != 0) return false;
+  switch (status.f_type) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::int64_t realtime_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
 
 std::uint64_t HostFile::current_bytes() const {
   struct stat status {};

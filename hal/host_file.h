@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace hal {
@@ -17,6 +18,27 @@ enum class FileKind {
   fifo,       ///< a FIFO with a name
   not_a_file  ///< pipe, socket, epoll and other descriptors with nothing to map behind them
 };
+
+/// What tells one content of a file from the next. Times of file systems move in ticks, so that two
+/// contents can have the same stamp; see settled().
+struct FileStamp {
+  std::int64_t modified_ns = 0;  ///< st_mtim and st_ctim, in nanoseconds
+  std::int64_t changed_ns = 0;
+  std::uint64_t bytes = 0;
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+
+  /// Whether a change that comes after `now_ns` (of CLOCK_REALTIME) has another stamp for sure.
+  bool settled(std::int64_t now_ns) const;
+};
+
+/// Nothing where the descriptor stands for no file that has one.
+std::optional<FileStamp> stamp_of(int descriptor);
+/// Whether no two contents of this file have the same stamp once somebody asked for the first of
+/// them: file systems with multigrain timestamps (Linux 6.13; Documentation/filesystems/
+/// multigrain-ts.rst) take a finer time for the change after that.
+bool stamps_are_exact(int descriptor);
+/// CLOCK_REALTIME in nanoseconds.
+std::int64_t realtime_ns();
 
 struct FileAttributes {
   FileKind kind = FileKind::not_a_file;
@@ -38,6 +60,8 @@ struct FileAttributes {
   bool kernel_object = false;
   int host_refusal = 0;  ///< errno with which the host itself refuses to map it; 0 when it maps
   std::string path;      ///< for people only; never opened
+
+  FileStamp stamp() const { return {modified_ns, changed_ns, bytes}; }
 };
 
 /// A descriptor that is closed with its last owner. Holds -1 in tests.

@@ -55,6 +55,12 @@ struct Status {
   what @1 :Text;
 }
 
+struct FileStamp {
+  modified @0 :Int64;  # st_mtim and st_ctim, in nanoseconds
+  changed @1 :Int64;
+  bytes @2 :UInt64;    # st_size
+}
+
 struct Layout {
   # Where a device's memory is.
   union {
@@ -70,9 +76,11 @@ interface PagedObject {
   # Fills these pages of `memory`, none of which is resident. Past the end of the content they are
   # zero. On an error some may have been filled: the server looks for itself.
 
-  pageOut @1 (firstPage :UInt64, pageCount :UInt64) -> (status :Status);
+  pageOut @1 (firstPage :UInt64, pageCount :UInt64)
+      -> (status :Status, before :FileStamp, after :FileStamp);
   # Writes these pages of `memory` to the content, none beyond `bytes`. Done when the content has
-  # them, not when they are durable.
+  # them, not when they are durable. Where the content is a file: how it was before and after that,
+  # so that the server can tell this change from others.
 
   sync @2 () -> (status :Status);
   # Returns when everything written is durable (fsync).

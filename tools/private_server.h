@@ -19,6 +19,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "tools/installation.h"
 #include "tools/unique_fd.h"
@@ -31,6 +32,7 @@ struct ServerOptions {
   std::string personality;
   std::string max_proc_mmap;
   std::string policy;  ///< absolute path
+  std::vector<std::string> host_files;
   /// Who may connect, octal. With one, every user can reach the socket in its directory.
   std::string socket_mode;
   std::string log_level;

@@ -116,6 +116,9 @@ class VmrunMain {
                           "linux.")
         .addOptionWithArg({"max-proc-mmap"}, KJ_BIND_METHOD(*this, set_max_proc_mmap), "N",
                           "Most mappings of one program; 0 for no maximum.")
+        .addOptionWithArg({"host-files"}, KJ_BIND_METHOD(*this, add_host_files), "GLOB",
+                          "Leave mappings of files with such a path to the host; may be given "
+                          "several times.")
         .addOptionWithArg({"policy"}, KJ_BIND_METHOD(*this, set_policy), "FILE",
                           "Deny mappings by the rules in FILE.")
         .addOptionWithArg({"socket-mode"}, KJ_BIND_METHOD(*this, set_socket_mode), "MODE",
@@ -155,6 +158,11 @@ class VmrunMain {
   Validity set_max_proc_mmap(kj::StringPtr text) {
     return set("number of mappings", options_.server.max_proc_mmap, text);
   }
+  Validity add_host_files(kj::StringPtr text) {
+    if (text.size() == 0) return "empty pattern";
+    options_.server.host_files.push_back(text.cStr());
+    return true;
+  }
   Validity set_policy(kj::StringPtr text) {
     // The server runs in another directory.
     if (text.size() != 0) options_.server.policy = std::filesystem::absolute(text.cStr());
@@ -188,9 +196,9 @@ class VmrunMain {
     const ServerOptions& server = options_.server;
     if (!options_.socket.empty() &&
         !(server.memory.empty() && server.personality.empty() && server.max_proc_mmap.empty() &&
-          server.policy.empty() && server.socket_mode.empty() && server.log_level.empty()))
+          server.policy.empty() && server.host_files.empty() && server.socket_mode.empty() && server.log_level.empty()))
       return kj::str(
-          "--memory, --personality, --max-proc-mmap, --policy, --socket-mode and --log-level are "
+          "--memory, --personality, --max-proc-mmap, --host-files, --policy, --socket-mode and --log-level are "
           "for a private server, not for the one at --socket");
     try {
       run(options_);

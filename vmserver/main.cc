@@ -8,6 +8,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -25,6 +26,7 @@
 #include "vmserver/vm/map_entry.h"
 #include "vmserver/vm/personality.h"
 #include "vmserver/vm/policy.h"
+#include "vmserver/vm/syncer.h"
 
 namespace {
 
@@ -35,6 +37,7 @@ struct Options {
   std::optional<std::uint64_t> max_entries;
   const vm::Personality* personality = vm::find_personality("freebsd-7");
   std::string policy;  // a path; "": none
+  std::vector<std::string> host_files;
   spdlog::level::level_enum log_level = spdlog::level::warn;
   int ready = -1;
 };
@@ -126,6 +129,7 @@ int serve(const Options& options) {
 
   vm::MachineOptions machine_options;
   machine_options.personality = options.personality;
+  machine_options.host_files = options.host_files;
   machine_options.policy = load_policy(options.policy);
   machine_options.memory_limit_pages = options.memory_bytes >> hal::kPageShift;
   // FreeBSD lets a third of the memory be wired (vm_pageout's v_free_count / 3).
@@ -152,8 +156,11 @@ int serve(const Options& options) {
   } catch (const std::system_error& error) {
     throw cli::UsageError(error.what());
   }
+  vm::Syncer syncer(machine);
+  syncer.start();
   say_ready(options.ready);
   const bool clean = programs.run();
+  syncer.stop();
   rpc.stop();
   return clean ? 0 : cli::kExitFailure;
 }
@@ -194,6 +201,12 @@ int main(int argc, char** argv) {
               options.policy = text.cStr();
               return true;
             }, "FILE", "Deny mappings by the rules in FILE, such as \"deny prot wx\".")
+            .addOptionWithArg({"host-files"}, [&](auto text) -> kj::MainBuilder::Validity {
+              if (text.size() == 0) return "empty pattern";
+              options.host_files.push_back(text.cStr());
+              return true;
+            }, "GLOB", "Leave mappings of files with such a path to the host; may be given several "
+                       "times. * stands for slashes as well.")
             .addOptionWithArg({"log-level"}, [&](auto text) { return set_log_level(options, text); },
                               "LEVEL", "trace, debug, info, warn (default), error or off. Log "
                               "lines go to stderr.")

@@ -142,6 +142,57 @@ void MemfdBacking::zero_fill(PageRange pages) {
   }
 }
 
+void MemfdBacking::read(PageRange pages, std::byte* into) const {
+  for (std::uint64_t done = 0; done < pages.bytes();) {
+    const ssize_t got = ::pread(file_.get(), into + done, pages.bytes() - done,
+                                static_cast<off_t>(pages.byte_offset() + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) fail(got < 0 ? errno : ENXIO, "read of " + text(pages) + " of an object's memory");
+    done += static_cast<std::uint64_t>(got);
+  }
+}
+
+// A pipe takes references to the pages, not copies of them. Once they are out of the file nobody can
+// store to them any more, and then the pipe tells what they hold.
+void MemfdBacking::take(PageRange pages, std::byte* into) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) fail(errno, "pipe for " + text(pages));
+  const SharedDescriptor out(ends[0]);
+  const SharedDescriptor in(ends[1]);
+  while (!pages.empty()) {
+    constexpr std::uint64_t kPipePages = 16;  // what every pipe holds
+    PageRange piece(pages.first(), std::min(pages.count(), kPipePages));
+    loff_t from = static_cast<loff_t>(piece.byte_offset());
+    const ssize_t held = ::splice(file_.get(), &from, in.get(), nullptr, piece.bytes(), 0);
+    if (held < 0 && errno == EINTR) continue;
+    if (held < static_cast<ssize_t>(kPageSize) || held % static_cast<ssize_t>(kPageSize) != 0)
+      fail(held < 0 ? errno : ENXIO, "take of " + text(piece) + " of an object's memory");
+    piece = PageRange(piece.first(), static_cast<std::uint64_t>(held) >> kPageShift);
+    discard(piece);
+    for (std::uint64_t done = 0; done < piece.bytes();) {
+      const ssize_t got = ::read(out.get(), into + done, piece.bytes() - done);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) fail(got < 0 ? errno : EIO, "read of " + text(piece) + " that were taken");
+      done += static_cast<std::uint64_t>(got);
+    }
+    into += piece.bytes();
+    pages = PageRange::between(piece.end(), pages.end());
+  }
+}
+
+void MemfdBacking::put(std::uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written =
+        ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0)
+      fail(written < 0 ? errno : ENOSPC,
+           "write to an object's memory at byte " + std::to_string(offset));
+    offset += static_cast<std::uint64_t>(written);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+}
+
 void MemfdBacking::copy_to(PageRange pages, Backing& to, PageIndex at) const {
   constexpr std::uint64_t kCopyBytes = 256 << 10;
   std::vector<std::byte> buffer(kCopyBytes);

@@ -49,6 +49,9 @@ class MemfdBacking final : public Backing {
   /// The caller sees to it that nobody else fills these pages at the same time. Throws
   /// std::system_error (out of memory).
   void zero_fill(PageRange pages) override;
+  void read(PageRange pages, std::byte* into) const override;
+  void take(PageRange pages, std::byte* into) override;
+  void put(std::uint64_t offset, std::span<const std::byte> bytes) override;
   void copy_to(PageRange pages, Backing& to, PageIndex at) const override;
 
   int descriptor() const override { return file_.get(); }

@@ -70,6 +70,40 @@ void SimBacking::zero_fill(PageRange pages) {
   }
 }
 
+void SimBacking::read(PageRange pages, std::byte* into) const {
+  const std::lock_guard guard(memory_->lock());
+  copy_out(pages, into);
+}
+
+void SimBacking::take(PageRange pages, std::byte* into) {
+  const std::lock_guard guard(memory_->lock());
+  copy_out(pages, into);
+  frames_.erase(frames_.lower_bound(pages.first().value()),
+                frames_.lower_bound(pages.end().value()));
+  for (const auto& [pmap, regions] : viewers_) pmap->drop_pages_of(*this, pages, false);
+}
+
+void SimBacking::copy_out(PageRange pages, std::byte* into) const {
+  for (std::uint64_t i = 0; i < pages.count(); ++i) {
+    const SimFramePointer found = frame(pages.first() + i);
+    if (!found) throw std::system_error(ENXIO, std::generic_category(), "frame of " + name_);
+    std::memcpy(into + bytes_from_pages(i), found->bytes.data(), kPageSize);
+  }
+}
+
+void SimBacking::put(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::lock_guard guard(memory_->lock());
+  while (!bytes.empty()) {
+    const std::size_t at = offset % kPageSize;
+    const std::size_t count = std::min<std::size_t>(bytes.size(), kPageSize - at);
+    SimFramePointer& frame = frames_[offset >> kPageShift];
+    if (!frame) frame = std::make_shared<SimFrame>();
+    std::memcpy(frame->bytes.data() + at, bytes.data(), count);
+    offset += count;
+    bytes = bytes.subspan(count);
+  }
+}
+
 void SimBacking::copy_to(PageRange pages, Backing& to, PageIndex at) const {
   auto& target = static_cast<SimBacking&>(to);
   const std::lock_guard guard(memory_->lock());

@@ -29,6 +29,9 @@ class SimBacking final : public Backing {
   std::uint64_t resident_pages() const override;
   void discard(PageRange pages) override;
   void zero_fill(PageRange pages) override;
+  void read(PageRange pages, std::byte* into) const override;
+  void take(PageRange pages, std::byte* into) override;
+  void put(std::uint64_t offset, std::span<const std::byte> bytes) override;
   void copy_to(PageRange pages, Backing& to, PageIndex at) const override;
 
   /// What a pager does: an absent page appears with this content (at most a page; the rest is
@@ -42,6 +45,7 @@ class SimBacking final : public Backing {
   friend class SimPmap;
 
   // All of these need the memory's lock.
+  void copy_out(PageRange pages, std::byte* into) const;
   SimFramePointer frame(PageIndex page) const;
   void add_viewer(SimPmap& pmap) { ++viewers_[&pmap]; }
   void remove_viewer(SimPmap& pmap);

@@ -119,6 +119,10 @@ void FileStore::write_all(const char* data, std::uint64_t bytes, std::uint64_t o
   }
 }
 
+std::optional<hal::FileStamp> FileStore::stamp() const {
+  return hal::stamp_of(readable_ ? readable_.get() : writable_.get());
+}
+
 void FileStore::sync() {
   const int fd = writable_ ? writable_.get() : readable_.get();
   if (::fsync(fd) == 0) return;

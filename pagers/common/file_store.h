@@ -20,6 +20,7 @@ class FileStore final : public PagedStore {
 
   void page_in(hal::PageRange pages, ObjectMemory& memory) override;
   void page_out(hal::PageRange pages, ObjectMemory& memory) override;
+  std::optional<hal::FileStamp> stamp() const override;
   void sync() override;
   void resize(std::uint64_t bytes) override { bytes_ = bytes; }
   void grant(hal::SharedDescriptor content) override;

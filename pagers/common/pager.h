@@ -43,6 +43,8 @@ class PagedStore {
   virtual void page_in(hal::PageRange pages, ObjectMemory& memory) = 0;
   /// Writes these pages to the content, none beyond its size.
   virtual void page_out(hal::PageRange pages, ObjectMemory& memory) = 0;
+  /// How the file is now, where the content is one.
+  virtual std::optional<hal::FileStamp> stamp() const { return {}; }
   /// Makes what was written durable.
   virtual void sync() {}
   /// The content has this size from now on.

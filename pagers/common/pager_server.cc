@@ -36,6 +36,18 @@ void set_status(protocol::Status::Builder status, const std::string& name, const
   if (outcome.error != 0) status.setWhat((name + ": " + outcome.what).c_str());
 }
 
+/// Of one page-out; filled in by the worker thread.
+struct Stamps {
+  std::optional<hal::FileStamp> before;
+  std::optional<hal::FileStamp> after;
+};
+
+void set_stamp(protocol::FileStamp::Builder to, const hal::FileStamp& stamp) {
+  to.setModified(stamp.modified_ns);
+  to.setChanged(stamp.changed_ns);
+  to.setBytes(stamp.bytes);
+}
+
 hal::SharedDescriptor shared(kj::AutoCloseFd fd) {
   hal::SharedDescriptor descriptor(fd.get());
   fd.release();
@@ -78,11 +90,19 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
     const std::uint64_t first = params.getFirstPage();
     const std::uint64_t count = params.getPageCount();
     return in_order([this, context, first, count]() mutable {
+      auto stamps = std::make_shared<Stamps>();
       return on_worker(context.getResults().initStatus(),
-                       [object = object_, first, count] {
+                       [object = object_, first, count, stamps] {
                          const PageRange pages = checked("write", first, count);
+                         stamps->before = object->store->stamp();
                          object->store->page_out(object->memory.clip(pages), object->memory);
+                         stamps->after = object->store->stamp();
                        })
+          .then([context, stamps]() mutable {
+            if (!stamps->before || !stamps->after) return;
+            set_stamp(context.getResults().initBefore(), *stamps->before);
+            set_stamp(context.getResults().initAfter(), *stamps->after);
+          })
           .attach(kj::cp(context));
     });
   }

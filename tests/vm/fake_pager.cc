@@ -5,8 +5,10 @@
 #include <system_error>
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <fmt/format.h>
 
 namespace test {
@@ -30,6 +32,10 @@ hal::HostFile FakeFile::open(bool readable, bool writable) const {
   hal::HostFile file;
   file.attributes = attributes;
   file.attributes.bytes = content.size();
+  if (const auto stamp = hal::stamp_of(host.get())) {
+    file.attributes.modified_ns = stamp->modified_ns;
+    file.attributes.changed_ns = stamp->changed_ns;
+  }
   file.attributes.readable = readable;
   file.attributes.writable = writable;
   file.descriptor = host;
@@ -39,8 +45,22 @@ hal::HostFile FakeFile::open(bool readable, bool writable) const {
 void FakeFile::resize(std::uint64_t bytes) {
   content.resize(bytes);
   set_host_size(host, bytes);
-  ++attributes.changed_ns;
-  ++attributes.modified_ns;
+}
+
+void FakeFile::change(std::uint64_t offset, std::byte value) {
+  content.at(offset) = value;
+  REQUIRE(::pwrite(host.get(), &value, 1, static_cast<off_t>(offset)) == 1);
+  touch();
+}
+
+void FakeFile::touch() const {
+  const auto now = hal::stamp_of(host.get());
+  REQUIRE(now);
+  const std::int64_t next = now->modified_ns + 1;
+  const timespec times[2] = {
+      {.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+      {.tv_sec = next / 1'000'000'000, .tv_nsec = next % 1'000'000'000}};
+  REQUIRE(::futimens(host.get(), times) == 0);
 }
 
 class FakePagerDirectory::Paged final : public vm::PagedObject {
@@ -90,6 +110,8 @@ FakeFile& FakePagerDirectory::make_file(std::uint64_t bytes) {
   file.host = hal::SharedDescriptor(::memfd_create("test file", MFD_CLOEXEC));
   set_host_size(file.host, bytes);
   for (std::uint64_t i = 0; i < bytes; ++i) file.content[i] = pattern(file.attributes.inode, i);
+  REQUIRE(::pwrite(file.host.get(), file.content.data(), bytes, 0) ==
+          static_cast<ssize_t>(bytes));
   return file;
 }
 
@@ -227,6 +249,12 @@ Error FakePagerDirectory::carry_out(const Work& work) {
   }
   FakeFile* const file = work.paged->file();
   hal::SimBacking& backing = work.paged->backing();
+  if (file != nullptr && work.transfer->kind == Transfer::Kind::page_out) {
+    const auto before = hal::stamp_of(file->host.get());
+    file->touch();
+    const auto after = hal::stamp_of(file->host.get());
+    if (before && after) work.transfer->stamps = {*before, *after};
+  }
   for (PageIndex page = pages.first(); page < pages.end(); page = page + 1) {
     const std::uint64_t offset = page.byte_offset();
     const std::uint64_t bytes =

@@ -45,6 +45,10 @@ struct FakeFile {
   /// What a program that opened it with these rights would pass along.
   hal::HostFile open(bool readable = true, bool writable = true) const;
   void resize(std::uint64_t bytes);
+  /// Has others change it: a byte of the content, and the times.
+  void change(std::uint64_t offset, std::byte value);
+  /// Has the file's times change, as a write does.
+  void touch() const;
   std::byte at(std::uint64_t offset) const { return content.at(offset); }
 };
 

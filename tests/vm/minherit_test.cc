@@ -144,6 +144,21 @@ TEST_CASE("INHERIT_COPY of shared memory gives a child its own copy", "[minherit
   CHECK(child->load(shared.value) == 2);
 }
 
+TEST_CASE("INHERIT_COPY of anonymous memory copies what is there, however much is mapped",
+          "[minherit]") {
+  Fixture f;
+  constexpr std::uint64_t kBytes = std::uint64_t{1} << 26;
+  const std::uint64_t at =
+      f.program->mmap(0, kBytes, bsd::kReadWrite, bsd::kAnon | bsd::kShared).value;
+  REQUIRE(f.program->minherit(at, kBytes, bsd::kInheritCopy).ok());
+  f.program->store(at + 5 * kPage, 5);
+  f.machine.pagers.forget_records();
+  const auto child = f.program->fork();
+  CHECK(f.machine.pagers.records().empty());
+  CHECK(child->load(at + 5 * kPage) == 5);
+  CHECK(child->load(at + kBytes - 1) == 0);
+}
+
 TEST_CASE("INHERIT_COPY of a shared file copies what is not resident too", "[minherit]") {
   Fixture f;
   const auto mapped = f.program->mmap(0, 8 * kPage, bsd::kReadWrite, bsd::kShared, f.file.open());

@@ -238,6 +238,19 @@ TEST_CASE("a regular file that a device pager claims is a device", "[mmap][devic
   CHECK(f.program->load(mapped.value + 9) == byte(f.file, 9));
 }
 
+TEST_CASE("files that are left to the host are mapped by the program itself", "[mmap][file]") {
+  TestMachine machine({.host_files = {"*/file1", "/other"}});
+  FakeFile& first = machine.make_file(kPage);
+  FakeFile& second = machine.make_file(kPage);
+  Program program(machine);
+  REQUIRE(program.mmap(0, kPage, bsd::kRead, bsd::kShared, first.open()).ok());
+  CHECK(machine.machine.object_count() == 0);
+  REQUIRE(program.mmap(0, kPage, bsd::kRead, bsd::kShared, second.open()).ok());
+  CHECK(machine.machine.object_count() == 1);
+  // The rules are the same.
+  CHECK(program.mmap(0, kPage, bsd::kRead, bsd::kShared, first.open(false, true)).error == EACCES);
+}
+
 TEST_CASE("a device whose memory is the pager's own is shown as it is", "[mmap][device]") {
   Fixture f;
   f.file.claimed = true;

@@ -230,8 +230,7 @@ TEST_CASE("a file that changed since it was read is read again by the next mappi
   };
   const std::uint64_t first = map(bsd::kRead);
   CHECK(program.load(first) == static_cast<unsigned>(file.at(0)));
-  file.content[0] = std::byte{250};
-  ++file.attributes.modified_ns;
+  file.change(0, std::byte{250});
   CHECK(program.load(map(bsd::kRead)) == 250);
   CHECK(program.load(first) == 250);
 }
@@ -245,7 +244,7 @@ TEST_CASE("a file that a program may be writing is not read again", "[page_in]")
   };
   const std::uint64_t first = map();
   program.store(first + 1, 99);
-  ++file.attributes.modified_ns;
+  file.touch();
   CHECK(program.load(map() + 1) == 99);
 }
 

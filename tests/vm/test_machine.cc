@@ -35,6 +35,7 @@ vm::MachineOptions options_of(const MachineChoices& choices) {
   options.personality = vm::find_personality(choices.personality);
   options.max_wired_pages = choices.max_wired_pages;
   options.max_entries = choices.max_entries;
+  options.host_files = choices.host_files;
   if (!choices.policy.empty()) {
     options.policy = std::make_shared<const vm::Policy>(
         vm::Policy::parse(choices.policy, "policy").value());

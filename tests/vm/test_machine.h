@@ -65,6 +65,7 @@ struct MachineChoices {
   std::uint64_t max_wired_pages = 1024;
   std::uint64_t max_entries = 0;
   std::string policy = {};  ///< its text; "": none
+  std::vector<std::string> host_files = {};
 };
 
 class Program;

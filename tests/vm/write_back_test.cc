@@ -136,7 +136,7 @@ TEST_CASE("pages on their way out are not thrown away because the file changed",
   f.program->store(f.at + 3 * kPage, 77);
   f.machine.pagers.hold(true);
   f.program->kill();
-  ++f.file.attributes.modified_ns;
+  f.file.touch();
   const auto again =
       reader.mmap(0, 64 * kPage, bsd::kRead, bsd::kShared, f.file.open(true, false));
   CHECK(reader.load(again.value + 3 * kPage) == 77);

@@ -36,6 +36,10 @@ bool may_write(const hal::SharedDescriptor& descriptor) {
   return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
+hal::FileStamp stamp_of(protocol::FileStamp::Reader stamp) {
+  return {stamp.getModified(), stamp.getChanged(), stamp.getBytes()};
+}
+
 }  // namespace
 
 Error error_of(protocol::Status::Reader status) {
@@ -334,6 +338,10 @@ void RemoteObject::call(Jobs::iterator job, Request&& request) {
   ++job->outstanding;
   attachment_->tasks.add(request.send().then(
       [this, job](auto&& response) -> kj::Promise<void> {
+        if constexpr (requires { response.getBefore(); }) {
+          if (response.hasBefore() && response.hasAfter())
+            job->transfer->stamps = {stamp_of(response.getBefore()), stamp_of(response.getAfter())};
+        }
         answered(job, response.getStatus());
         return kj::READY_NOW;
       },

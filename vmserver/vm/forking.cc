@@ -94,11 +94,15 @@ void VmSpace::prepare_fork(std::function<void(Error)> done) {
     const Copy copy = rest->back();
     rest->pop_back();
     // Kept alive by the callback, not by itself.
-    copy.object->bring_in(copy.pages, [this, copy, again = weak.lock(), done](Error error) {
+    const auto take = [this, copy, again = weak.lock(), done](Error error) {
       if (error == Error::none) error = take_snapshot(copy.object, copy.pages, copy.range);
       if (error != Error::none) return done(error);
       (*again)();
-    });
+    };
+    // What is absent of anonymous memory is zero in the copy as well; a program may have mapped more
+    // of it than there is memory.
+    if (copy.object->kind() == VmObject::Kind::anonymous) return take(Error::none);
+    copy.object->bring_in(copy.pages, take);
   };
   (*next)();
 }

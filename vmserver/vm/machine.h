@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "hal/backing.h"
 #include "protocol/trap_frame.h"
@@ -36,12 +38,18 @@ struct MachineOptions {
   /// The seed's vm.max_proc_mmap: most entries of one address space; 0: no maximum.
   std::uint64_t max_entries = 0;
   std::shared_ptr<const Policy> policy;  ///< none: everything is allowed
+  /// Files that the host maps by itself: patterns of fnmatch(3) for their paths, in which `*` stands
+  /// for slashes as well.
+  std::vector<std::string> host_files;
 };
 
 class Machine {
  public:
   Machine(const MachineOptions& options, hal::BackingFactory& backings, PagerDirectory& pagers)
       : options_(options), backings_(backings), pagers_(pagers), objects_(*this) {}
+
+  /// Whether mappings of the file at `path` are left to the host.
+  bool is_host_file(const std::string& path) const;
 
   const MachineOptions& options() const { return options_; }
   const Personality& personality() const { return *options_.personality; }

@@ -20,11 +20,10 @@ void ObjectCache::find(const hal::HostFile& file, PagerKind kind, Found found) {
   }
   if (object) {
     object->grant(file);
-    if (kind == PagerKind::file) {
-      object->revalidate(attributes);
-      object->set_size(attributes.bytes);
-    }
-    found(std::move(object));
+    VmObject& known = *object;
+    known.revalidate([object = std::move(object), found = std::move(found)](Error) {
+      found(object);
+    });
     return;
   }
 

@@ -27,7 +27,7 @@ class ObjectCache {
   explicit ObjectCache(Machine& machine) : machine_(machine) {}
 
   /// The object of a file or device, made and given to a pager if there is none. `found` is called
-  /// once, at once or (devices) when the pager has answered, on any thread. Error::no_memory when
+  /// once, at once or when a pager has answered, on any thread. Error::no_memory when
   /// there is no pager for it, Error::invalid where a device cannot be mapped.
   void find(const hal::HostFile& file, PagerKind kind, Found found);
 

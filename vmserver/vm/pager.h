@@ -18,7 +18,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <boost/intrusive/list.hpp>
 
@@ -47,6 +49,8 @@ class Transfer : public boost::intrusive::list_base_hook<> {
 
   Kind kind = Kind::page_in;
   hal::PageRange pages;
+  /// Of a page-out: how the file was before and after it, where the pager says so.
+  std::optional<std::pair<hal::FileStamp, hal::FileStamp>> stamps;
 };
 
 /// One object at its pager. Destroying it gives the object up; the core does so only when no

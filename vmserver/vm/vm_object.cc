@@ -1,5 +1,6 @@
 #include "vmserver/vm/vm_object.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -14,19 +15,6 @@ using hal::PageIndex;
 using hal::PageRange;
 using hal::VirtualRange;
 
-namespace {
-
-PageSet::interval_type interval(PageRange pages) {
-  return PageSet::interval_type::right_open(pages.first().value(), pages.end().value());
-}
-
-PageRange page_range(const PageSet::interval_type& interval) {
-  return PageRange::between(PageIndex(boost::icl::first(interval)),
-                            PageIndex(boost::icl::last(interval) + 1));
-}
-
-}  // namespace
-
 // A run on its way in. Lives in the object's pool between uses, so that a fault allocates nothing
 // once the object has had as many in flight before.
 class VmObject::PageIn final : public Transfer {
@@ -35,7 +23,10 @@ class VmObject::PageIn final : public Transfer {
     object_ = std::move(object);
     kind = Kind::page_in;
     pages = run;
+    outdated = false;
   }
+
+  bool outdated = false;  ///< the file changed meanwhile: what arrives is dropped
 
   void done(Error error) override {
     // The object may go with the last reference to it, and this Transfer with the object's pool.
@@ -67,7 +58,7 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       object_->machine_.counters().pageouts += run.count();
       object_->pager_->submit(*part);
     }
-    part_done(Error::none, PageRange());
+    part_done(Error::none, nullptr);
   }
 
  private:
@@ -76,19 +67,21 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
     explicit Part(std::shared_ptr<WriteBack> whole) : whole_(std::move(whole)) {}
     void done(Error error) override {
       const std::unique_ptr<Part> self(this);
-      whole_->part_done(error, pages);
+      whole_->part_done(error, this);
     }
 
    private:
     std::shared_ptr<WriteBack> whole_;
   };
 
-  void part_done(Error error, PageRange pages) {
+  void part_done(Error error, const Transfer* part) {
+    if (part != nullptr) {
+      const std::lock_guard guard(object_->lock_);
+      object_->written_out(*part, error);
+    }
     if (error != Error::none) {
       int none = 0;
       error_.compare_exchange_strong(none, to_errno(error));
-      const std::lock_guard guard(object_->lock_);
-      if (!pages.empty()) object_->dirty_.add(interval(pages));
     }
     if (--pending_ != 0) return;
     if (durable_ && error_ == 0) {
@@ -123,7 +116,10 @@ VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
       tracks_stores_(kind != Kind::anonymous && file.descriptor),
       file_(std::move(file)),
       backing_(std::move(backing)),
-      bytes_(bytes) {
+      bytes_(bytes),
+      exact_(hal::stamps_are_exact(file_.descriptor.get())),
+      known_(file_.attributes.stamp()),
+      settled_(exact_ || known_.settled(hal::realtime_ns())) {
   machine_.object_made(*this);
 }
 
@@ -158,56 +154,12 @@ std::uint64_t VmObject::bytes() const {
   return bytes_;
 }
 
-void VmObject::set_size(std::uint64_t bytes) {
-  const std::lock_guard guard(lock_);
-  if (bytes == bytes_) return;
-  const std::uint64_t pages = hal::pages_for_bytes(bytes);
-  if (bytes < bytes_) {
-    dirty_.subtract(PageSet::interval_type::right_open(pages, ~std::uint64_t{0}));
-  } else if (bytes_ % hal::kPageSize != 0) {
-    // The last page was filled with zeroes behind the old end; what is there now is in the file.
-    const PageIndex last(bytes_ >> hal::kPageShift);
-    if (!may_hold_stores() && !in_flight(last)) backing_->discard(PageRange(last, 1));
-  }
-  bytes_ = bytes;
-  backing_->resize(pages);
-  pager_->resize(bytes);
-}
-
-void VmObject::follow_file() {
-  hal::HostFile file;
-  {
-    const std::lock_guard guard(lock_);
-    file = file_;
-  }
-  set_size(file.current_bytes());
-}
-
 void VmObject::grant(const hal::HostFile& file) {
   const std::lock_guard guard(lock_);
   if (file_.attributes.writable || !file.attributes.writable) return;
   file_.attributes.writable = true;
   file_.descriptor = file.descriptor;
   pager_->grant(file.descriptor);
-}
-
-void VmObject::revalidate(const hal::FileAttributes& now) {
-  const std::lock_guard guard(lock_);
-  if (now.modified_ns == file_.attributes.modified_ns &&
-      now.changed_ns == file_.attributes.changed_ns) {
-    return;
-  }
-  // Our own write-back changes the file as well. An object that is being written is kept as it is.
-  if (may_hold_stores() || !flight_.empty()) return;
-  file_.attributes.modified_ns = now.modified_ns;
-  file_.attributes.changed_ns = now.changed_ns;
-  backing_->discard(PageRange(PageIndex(0), backing_->pages()));
-}
-
-void VmObject::invalidate(PageRange pages) {
-  const std::lock_guard guard(lock_);
-  if (!tracks_stores() || may_hold_stores() || !flight_.empty()) return;
-  backing_->discard(pages.intersect(PageRange(PageIndex(0), backing_->pages())));
 }
 
 void VmObject::add_mapping(MapEntry& entry) {
@@ -263,14 +215,6 @@ bool VmObject::is_mapped() const {
 bool VmObject::in_flight(PageIndex page) const {
   for (const auto& transfer : flight_) {
     if (transfer->pages.contains(page)) return true;
-  }
-  return false;
-}
-
-bool VmObject::may_hold_stores() const {
-  if (!dirty_.empty() || writing_ != 0) return true;
-  for (const MapEntry& mapping : mappings_) {
-    if (mapping.tracked()) return true;
   }
   return false;
 }
@@ -358,9 +302,11 @@ void VmObject::wake(PageRange pages) {
 void VmObject::page_in_done(PageIn& transfer, Error error) {
   const PageRange pages = transfer.pages;
   std::vector<Done> resident;
+  std::vector<Done> fresh;
   {
     const std::lock_guard guard(lock_);
     page_in_ended(transfer, error);
+    if (!outdated_in_flight()) fresh.swap(until_fresh_);
     std::erase_if(waiting_, [&](Waiting& waiting) {
       if (!waiting.pages.overlaps(pages)) return false;
       if (error == Error::none && prefetch_locked(waiting.pages)) return false;
@@ -369,10 +315,21 @@ void VmObject::page_in_done(PageIn& transfer, Error error) {
     });
   }
   for (const Done& done : resident) done(error);
+  for (const Done& done : fresh) done(Error::none);
+}
+
+bool VmObject::outdated_in_flight() const {
+  return std::any_of(flight_.begin(), flight_.end(),
+                     [](const auto& transfer) { return transfer->outdated; });
+}
+
+void VmObject::outdate_flights() {
+  for (const auto& transfer : flight_) transfer->outdated = true;
 }
 
 void VmObject::page_in_ended(PageIn& transfer, Error error) {
   const PageRange pages = transfer.pages;
+  const bool outdated = transfer.outdated;
   for (auto it = flight_.begin(); it != flight_.end(); ++it) {
     if (it->get() != &transfer) continue;
     pool_.push_back(std::move(*it));
@@ -394,20 +351,26 @@ void VmObject::page_in_ended(PageIn& transfer, Error error) {
       rest = PageRange::between(run.end(), rest.end());
     }
   }
+  // Whoever waits asks again.
+  if (outdated) drop_clean(pages);
   wake(pages);
 }
 
 void VmObject::collect_written() {
   const std::lock_guard guard(lock_);
+  collect_written(all_pages(), true);
+}
+
+void VmObject::collect_written(PageRange pages, bool even_no_sync) {
   for (MapEntry& mapping : mappings_) {
-    if (!mapping.tracked()) continue;
-    const bool told = mapping.space->pmap().collect_written(
-        mapping.range, [&](VirtualRange written) {
-          dirty_.add(interval(mapping.pages_of(written)));
-        });
+    if (!mapping.tracked() || (mapping.no_sync && !even_no_sync)) continue;
+    const VirtualRange seen = mapping.range_of(pages);
+    if (seen.empty()) continue;
+    const bool told = mapping.space->pmap().collect_written(seen, [&](VirtualRange written) {
+      dirty_.add(interval(mapping.pages_of(written)));
+    });
     if (told) continue;
-    const PageRange pages = mapping.pages_of(mapping.range);
-    PageRange rest = pages;
+    PageRange rest = mapping.pages_of(seen);
     for (PageRange run = backing_->next_resident(rest); !run.empty();
          run = backing_->next_resident(rest)) {
       dirty_.add(interval(run));
@@ -434,6 +397,7 @@ void VmObject::write_back(PageRange pages, bool durable, Done done) {
                                  PageRange(PageIndex(0), hal::pages_for_bytes(bytes_))));
     for (const auto& part : taken) runs.push_back(page_range(part));
     dirty_.subtract(interval(pages));
+    for (PageRange run : runs) going_out_.add({interval(run), 1U});
     if (!runs.empty() || durable) {
       ++writing_;
     } else if (writing_ != 0 && done) {

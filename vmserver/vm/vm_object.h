@@ -22,9 +22,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
+#include <boost/icl/interval_map.hpp>
 #include <boost/icl/interval_set.hpp>
 #include <boost/intrusive/list.hpp>
 
@@ -42,6 +44,15 @@ class Machine;
 
 /// Page numbers of one object.
 using PageSet = boost::icl::interval_set<std::uint64_t>;
+
+inline PageSet::interval_type interval(hal::PageRange pages) {
+  return PageSet::interval_type::right_open(pages.first().value(), pages.end().value());
+}
+
+inline hal::PageRange page_range(const PageSet::interval_type& interval) {
+  return hal::PageRange::between(hal::PageIndex(boost::icl::first(interval)),
+                                 hal::PageIndex(boost::icl::last(interval) + 1));
+}
 
 class VmObject : public std::enable_shared_from_this<VmObject> {
  public:
@@ -75,16 +86,22 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void attach(OpenedObject opened);
 
   std::uint64_t bytes() const;
-  void set_size(std::uint64_t bytes);
-  /// Takes the size that the file has now.
-  void follow_file();
   /// A later mapping came with a descriptor that may write.
   void grant(const hal::HostFile& file);
-  /// Drops what is resident if the file changed since it was read and nobody maps it for writing.
-  void revalidate(const hal::FileAttributes& now);
 
-  /// Drops what is resident of `pages`, so that it is read anew, unless somebody may have stored
-  /// there what the file does not have yet.
+  // The object and its file (vm_object_file.cc). Others change the file too, whom nobody tells the
+  // server of. What a program stored into a page stays until it is written back, whatever became of
+  // the file; all else is read anew.
+
+  /// Takes the size that the file has now, and drops what is resident if it changed since it was
+  /// read, or may have. Calls `done` once no page is there, or on its way, that is older than this
+  /// call.
+  void revalidate(Done done);
+  /// What the syncer does, from time to time: the same, as far as that can be said while pages are
+  /// on their way out; and what programs stored goes to the file, if not all mappings that it was
+  /// stored through ask for that not to be done.
+  void sync_with_file();
+  /// Drops what is resident of `pages`, so that it is read anew.
   void invalidate(hal::PageRange pages);
 
   // Mappings; the caller holds the entry's space lock.
@@ -129,6 +146,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   friend class WriteBack;
 
   void page_in_done(PageIn& transfer, Error error);
+  void look_at_file(bool for_new_mapping, Done done);
 
   using Mappings =
       boost::intrusive::list<MapEntry, boost::intrusive::base_hook<ObjectHook>>;
@@ -140,8 +158,15 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
 
   // All of these need lock_.
   bool in_flight(hal::PageIndex page) const;
-  /// Whether the Backing may hold what the file does not.
-  bool may_hold_stores() const;
+  bool outdated_in_flight() const;
+  void outdate_flights();
+  void collect_written(hal::PageRange pages, bool even_no_sync);
+  /// A page-out has ended.
+  void written_out(const Transfer& part, Error error);
+  bool stores_possible() const;
+  void drop_clean(hal::PageRange pages);
+  void drop_unless_stored_to(hal::PageRange pages);
+  void set_size(std::uint64_t bytes, std::span<const std::byte> tail);
   void start_page_in(hal::PageRange run);
   void wake(hal::PageRange pages);
   void page_in_ended(PageIn& transfer, Error error);
@@ -166,6 +191,17 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::size_t writing_ = 0;                 // lock_; write-backs under way
   std::vector<Done> until_written_;         // lock_; who waits for all of these to end
   std::uint64_t bytes_;                     // lock_
+  boost::icl::interval_map<std::uint64_t, unsigned> going_out_;  // lock_; pages of the write-backs
+  std::vector<Done> until_fresh_;           // lock_; who waits for page-ins that are outdated
+
+  // How the file was when the resident pages were read, and what is not sure about that.
+  const bool exact_;         // every change shows in the stamp
+  hal::FileStamp known_;     // lock_
+  bool settled_;             // lock_; a later change shows in the stamp
+  bool changed_ = false;     // lock_; a pager found the file changed by others
+  bool doubtful_ = false;    // lock_; written by ourselves, and perhaps by others in the same moment
+  unsigned sync_pause_ = 0;  // lock_; passes of the syncer to leave out, as the last ones failed
+  unsigned sync_failures_ = 0;  // lock_
 };
 
 }  // namespace vm

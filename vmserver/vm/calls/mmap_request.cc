@@ -51,6 +51,9 @@ MmapRequest::MmapRequest(VmSpace& where, Call& what)
       // A memfd's pages are where they belong, and one with what read and write see.
       if (call.file->attributes.memfd || call.file->attributes.kernel_object)
         flags.host_only = true;
+      if (call.file->attributes.kind == FileKind::regular && !claimed_by_pager() &&
+          space.machine().is_host_file(call.file->attributes.path))
+        flags.host_only = true;
       if (rules.devices_are_the_hosts && device() && !claimed_by_pager()) flags.host_only = true;
     }
   }

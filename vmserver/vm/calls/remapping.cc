@@ -87,7 +87,7 @@ class Remap : public std::enable_shared_from_this<Remap> {
     map.for_each_in(from_, [&](MapEntry& part) {
       tracked = tracked || part.tracked();
       // A program that grew its file and now maps more of it finds the new pages.
-      if (part.object && part.object->kind() == VmObject::Kind::file) part.object->follow_file();
+      if (part.object && part.object->kind() == VmObject::Kind::file) part.object->revalidate({});
     });
     return Error::none;
   }
