@@ -28,9 +28,17 @@ class Mapping {
     mapping.advise(MADV_NOHUGEPAGE);
     return mapping;
   }
+  /// The same, with whatever pages the kernel likes.
+  static Mapping anonymous_as_it_is(Side side, std::size_t bytes) {
+    return Mapping(side, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  }
   /// The first `bytes` bytes of a file, shared, to be read.
   static Mapping file(Side side, std::size_t bytes, int descriptor) {
     return Mapping(side, bytes, PROT_READ, MAP_SHARED, descriptor);
+  }
+  /// The same, to be written.
+  static Mapping writable_file(Side side, std::size_t bytes, int descriptor) {
+    return Mapping(side, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor);
   }
 
   Mapping(Mapping&& other) noexcept
@@ -44,16 +52,43 @@ class Mapping {
       ::munmap(start_, bytes_);
   }
 
-  void advise(int advice) {
-    const long result = side_ == Side::native ? ::syscall(SYS_madvise, start_, bytes_, advice)
-                                              : ::madvise(start_, bytes_, advice);
-    if (result != 0) throw std::system_error(errno, std::generic_category(), "madvise");
+  void advise(int advice) const { advise(bytes_, advice); }
+  /// The first `bytes` of it, at any of the calls below.
+  void protect(std::size_t bytes, int protection) const {
+    check("mprotect", side_ == Side::native ? ::syscall(SYS_mprotect, start_, bytes, protection)
+                                            : ::mprotect(start_, bytes, protection));
+  }
+  void advise(std::size_t bytes, int advice) const {
+    check("madvise", side_ == Side::native ? ::syscall(SYS_madvise, start_, bytes, advice)
+                                           : ::madvise(start_, bytes, advice));
+  }
+  void in_core(std::size_t bytes, unsigned char* vector) const {
+    check("mincore", side_ == Side::native ? ::syscall(SYS_mincore, start_, bytes, vector)
+                                           : ::mincore(start_, bytes, vector));
+  }
+  void lock_and_unlock(std::size_t bytes) const {
+    check("mlock", side_ == Side::native ? ::syscall(SYS_mlock, start_, bytes)
+                                         : ::mlock(start_, bytes));
+    check("munlock", side_ == Side::native ? ::syscall(SYS_munlock, start_, bytes)
+                                           : ::munlock(start_, bytes));
+  }
+  void sync() const {
+    check("msync", side_ == Side::native ? ::syscall(SYS_msync, start_, bytes_, MS_SYNC)
+                                         : ::msync(start_, bytes_, MS_SYNC));
   }
 
   std::size_t pages() const { return bytes_ / kPageBytes; }
   volatile char& page(std::size_t number) const { return start_[number * kPageBytes]; }
+  void read(std::size_t number) const {
+    const char value = page(number);
+    static_cast<void>(value);
+  }
 
  private:
+  static void check(const char* call, long result) {
+    if (result != 0) throw std::system_error(errno, std::generic_category(), call);
+  }
+
   Mapping(Side side, std::size_t bytes, int protection, int flags, int descriptor)
       : side_(side), bytes_(bytes) {
     if (side == Side::native) {

@@ -28,14 +28,14 @@ void Report::add(const std::string& measurement, Side side, double microseconds)
 }
 
 void Report::print(std::ostream& out) const {
-  out << std::left << std::setw(44) << "median, us a page" << std::right << std::setw(9) << "native"
+  out << std::left << std::setw(70) << "median, us" << std::right << std::setw(9) << "native"
       << std::setw(9) << "served" << std::setw(8) << "ratio" << std::setw(18) << "ratio of a round"
       << '\n';
   out << std::fixed;
   for (const Measurement& each : measurements_) {
     const std::vector<double> ratios = each.ratios();
     const auto [least, most] = std::minmax_element(ratios.begin(), ratios.end());
-    out << std::left << std::setw(44) << each.name << std::right << std::setprecision(3)
+    out << std::left << std::setw(70) << each.name << std::right << std::setprecision(3)
         << std::setw(9) << each.middle(Side::native) << std::setw(9) << each.middle(Side::served)
         << std::setprecision(2) << std::setw(8) << each.ratio() << std::setw(8) << *least << " to "
         << std::setw(6) << *most << '\n';
@@ -46,7 +46,7 @@ nlohmann::ordered_json Report::json() const {
   nlohmann::ordered_json result = nlohmann::ordered_json::array();
   for (const Measurement& each : measurements_) {
     result.push_back({{"name", each.name},
-                      {"unit", "us a page"},
+                      {"unit", "us"},
                       {"native", each.middle(Side::native)},
                       {"served", each.middle(Side::served)},
                       {"ratio", each.ratio()},

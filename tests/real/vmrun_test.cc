@@ -148,6 +148,48 @@ TEST_CASE("--stats writes what the server counted", "[vmrun]") {
   CHECK(statistics["spaces"].get<std::uint64_t>() == 0);
 }
 
+TEST_CASE("--socket-mode lets processes of other users in", "[vmrun]") {
+  const auto run_as_nobody = [](const std::vector<std::string>& options, real::Outcome& outcome) {
+    const real::TemporaryDirectory directory;
+    std::filesystem::permissions(directory.path(), std::filesystem::perms::all);
+    real::Served program({{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", kPython,
+                           "-c", kWithMemory},
+                          "",
+                          "/",
+                          real::plain_environment(directory.path())},
+                         directory.path(), options);
+    outcome = program.wait();
+    return program.statistics()["zero_fills"].get<std::uint64_t>();
+  };
+  real::Outcome outcome;
+  CHECK(run_as_nobody({}, outcome) < 256);
+  INFO(outcome.errors);
+  CHECK(outcome.exited_with(127));
+  CHECK(outcome.errors.find("connect: Permission denied") != std::string::npos);
+  CHECK(run_as_nobody({"--socket-mode", "0666"}, outcome) >= 256);
+  CHECK(outcome.exited_with(0));
+}
+
+TEST_CASE("--host-files leaves mappings of such files to the host", "[vmrun]") {
+  const auto pageins = [](const std::vector<std::string>& options) {
+    const real::TemporaryDirectory directory;
+    real::Served program({{kPython, "-c",
+                           "import mmap\n"
+                           "with open('data.bin', 'wb') as f: f.write(b'x' * 40960)\n"
+                           "with open('data.bin', 'r+b') as f:\n"
+                           "  m = mmap.mmap(f.fileno(), 0)\n"
+                           "  assert m[:] == b'x' * 40960\n"},
+                          "",
+                          directory.path().string(),
+                          real::plain_environment(directory.path())},
+                         directory.path(), options);
+    CHECK(program.wait().exited_with(0));
+    return program.statistics()["pageins"].get<std::uint64_t>();
+  };
+  CHECK(pageins({}) >= 10);
+  CHECK(pageins({"--host-files", "*.txt", "--host-files", "*/data.*"}) == 0);
+}
+
 TEST_CASE("a program that is not there is status 127", "[vmrun]") {
   const real::TemporaryDirectory directory;
   real::Served program({{"no-such-program-anywhere"},

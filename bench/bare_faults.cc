@@ -1,0 +1,88 @@
+// bare_faults: one page a fault at random, with the least of all handlers: a thread that reads the
+// event and answers with one UFFDIO_COPY. With "mapped" as argument the same walk through memory that
+// the C library's mmap() gave, served or not. Prints microseconds a page.
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kBytes = std::size_t{256} << 20;
+constexpr std::size_t kTouched = 4096;
+
+[[noreturn]] void fail(const char* what) {
+  std::perror(what);
+  std::exit(1);
+}
+
+void answer(int userfaultfd) {
+  alignas(kPage) static char zeroes[kPage];
+  for (;;) {
+    uffd_msg message;
+    if (read(userfaultfd, &message, sizeof(message)) != sizeof(message)) fail("read userfaultfd");
+    uffdio_copy copy{};
+    copy.dst = message.arg.pagefault.address & ~std::uint64_t{kPage - 1};
+    copy.src = reinterpret_cast<std::uintptr_t>(zeroes);
+    copy.len = kPage;
+    if (ioctl(userfaultfd, UFFDIO_COPY, &copy) != 0) fail("UFFDIO_COPY");
+  }
+}
+
+char* with_handler() {
+  const int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+  if (device < 0) fail("open /dev/userfaultfd");
+  const int userfaultfd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
+  if (userfaultfd < 0) fail("USERFAULTFD_IOC_NEW");
+  uffdio_api api{};
+  api.api = UFFD_API;
+  if (ioctl(userfaultfd, UFFDIO_API, &api) != 0) fail("UFFDIO_API");
+  const long memory = syscall(SYS_mmap, nullptr, kBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+  if (memory == -1) fail("mmap");
+  uffdio_register range{};
+  range.range = {static_cast<std::uint64_t>(memory), kBytes};
+  range.mode = UFFDIO_REGISTER_MODE_MISSING;
+  if (ioctl(userfaultfd, UFFDIO_REGISTER, &range) != 0) fail("UFFDIO_REGISTER");
+  std::thread(answer, userfaultfd).detach();
+  return reinterpret_cast<char*>(memory);
+}
+
+char* mapped() {
+  void* const memory =
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) fail("mmap");
+  madvise(memory, kBytes, MADV_NOHUGEPAGE);
+  madvise(memory, kBytes, MADV_RANDOM);
+  return static_cast<char*>(memory);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  volatile char* const memory =
+      argc > 1 && std::strcmp(argv[1], "mapped") == 0 ? mapped() : with_handler();
+  std::vector<std::size_t> order(kBytes / kPage);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::shuffle(order.begin(), order.end(), std::mt19937_64(20240607));
+  const auto start = std::chrono::steady_clock::now();
+  for (std::size_t i = 0; i < kTouched; ++i) memory[order[i] * kPage] = 1;
+  const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
+  std::printf("%.2f\n", time.count() / static_cast<double>(kTouched));
+  std::fflush(stdout);
+  std::_Exit(0);
+}
