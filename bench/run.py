@@ -38,14 +38,30 @@ def arguments():
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     parser.add_argument("--compare", metavar="FILE", nargs="?", const=str(ROOT / "bench/baseline.json"),
                         help="say what is more than a tenth worse than in FILE (default: bench/baseline.json)")
+    parser.add_argument("--write-table", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--build", metavar="DIR", default=str(ROOT / "build"))
     options = parser.parse_args()
     options.parts = [parts[name] for name in options.parts] or rows.ALL
     return options
 
 
+def processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
 def machine():
-    return {"kernel": platform.release(), "cpus": os.cpu_count(), "load_before": os.getloadavg()[0]}
+    return {"processor": processor(), "kernel": platform.release(), "cpus": os.cpu_count(), "load_before": os.getloadavg()[0]}
+
+
+def write_table(text):
+    """Between the two marks of docs/performance.md."""
+    page = ROOT / "docs/performance.md"
+    before, rest = page.read_text(encoding="utf-8").split("--write-table -->\n", 1)
+    after = rest[rest.index("<!-- end -->"):]
+    page.write_text(f"{before}--write-table -->\n{text}\n{after}", encoding="utf-8")
 
 
 def main():
@@ -60,8 +76,11 @@ def main():
             pairs.extend(part(bench))
         except Failed as failure:
             failures.append(f"{part.__name__}: {failure}")
-    print(f"Linux {where['kernel']}, {where['cpus']} CPUs, load before {where['load_before']:.2f}\n")
-    print("\n".join(table.lines(pairs)))
+    text = f"Linux {where['kernel']}, {where['cpus']} CPUs ({where['processor']}), load before {where['load_before']:.2f}\n\n"
+    text += "\n".join(table.lines(pairs))
+    print(text)
+    if options.write_table:
+        write_table(text)
     measured = {"machine": where, "quick": options.quick, "rows": [pair.as_json() for pair in pairs]}
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

@@ -130,7 +130,7 @@ SELECT b FROM t ORDER BY b DESC LIMIT 3;
 def write_source(directory):
     """A C file that the compiler is busy with for seconds."""
     lines = ["#include <stdio.h>", "#include <string.h>"]
-    for i in range(600):
+    for i in range(150):
         lines.append(f"""
 int f{i}(const int* a, int n) {{
   int sum = {i};
@@ -138,7 +138,7 @@ int f{i}(const int* a, int n) {{
   switch (sum % 5) {{ case 0: return sum; case 1: return sum * 3; case 2: return sum - 1; default: return -sum; }}
 }}""")
     lines.append("int main(void) { int a[64] = {1, 2, 3}; int s = 0;")
-    lines += [f"  s += f{i}(a, 64);" for i in range(600)]
+    lines += [f"  s += f{i}(a, 64);" for i in range(150)]
     lines.append('  printf("%d\\n", s); return 0; }')
     (directory / "source.c").write_text("\n".join(lines))
 

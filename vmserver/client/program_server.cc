@@ -10,6 +10,7 @@
 
 #include <boost/asio/post.hpp>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
@@ -180,8 +181,14 @@ void ProgramServer::remove(Session& session) {
   {
     const std::lock_guard guard(lock_);
     sessions_.erase(session.id());
+    if (sessions_.empty()) boost::asio::post(calls_, [this] { give_memory_back(); });
   }
   check_finished();
+}
+
+// What malloc keeps of a crowd that has gone.
+void ProgramServer::give_memory_back() {
+  if (all().empty()) malloc_trim(0);
 }
 
 std::shared_ptr<Session> ProgramServer::find(std::uint64_t id) {

@@ -70,6 +70,7 @@ class ProgramServer final : public vm::Inspector {
   void sweep();
   void end();
   void check_finished();
+  void give_memory_back();
   std::vector<std::shared_ptr<Session>> all();
 
   struct FaultThread {

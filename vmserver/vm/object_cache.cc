@@ -67,7 +67,8 @@ void ObjectCache::find(const hal::HostFile& file, PagerKind kind, Found found) {
 Result<std::shared_ptr<VmObject>> ObjectCache::make_anonymous(std::uint64_t bytes) {
   std::shared_ptr<VmObject> object;
   try {
-    auto backing = machine_.backings().create("anonymous", pages_for_bytes(bytes));
+    // What the host calls such memory in /proc/PID/maps, and what programs look for there.
+    auto backing = machine_.backings().create("/dev/zero", pages_for_bytes(bytes));
     object = std::make_shared<VmObject>(machine_, VmObject::Kind::anonymous, hal::HostFile(),
                                         backing, bytes);
   } catch (const std::system_error& error) {

@@ -21,7 +21,7 @@ using hal::PageRange;
 namespace {
 
 /// So many pages are compared, or asked for by a scan, at a time.
-constexpr std::uint64_t kComparedPages = 64;
+constexpr std::uint64_t kComparedPages = 16;
 constexpr std::uint64_t kScannedPages = 8192;
 
 /// What the file has between an old end in the middle of a page and the end of that page; zero
