@@ -37,6 +37,7 @@ class Tail {
       const ssize_t got = ::pread(file.descriptor.get(), content_.data() + done, bytes_ - done,
                                   static_cast<off_t>(old_end + done));
       if (got < 0 && errno == EINTR) continue;
+      if (got < 0) bytes_ = 0;  // nothing is known: what is there stays
       if (got <= 0) break;
       done += static_cast<std::uint64_t>(got);
     }
