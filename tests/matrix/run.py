@@ -12,6 +12,7 @@ failed.
 
 import argparse
 import pathlib
+import signal
 import sys
 import tempfile
 
@@ -66,6 +67,8 @@ def run_row(row, options):
 
 
 def main():
+    # A shell that started this in the background has SIGINT ignored, and so would the programs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = arguments()
     if options.list:
         print("\n".join(row_names(MATRIX)))
