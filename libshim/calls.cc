@@ -10,6 +10,8 @@
 #include <stdarg.h>
 #include <sys/syscall.h>
 
+#include "libshim/file_calls.h"
+
 extern "C" int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void* dso);
 extern "C" void* __dso_handle;
 
@@ -101,7 +103,9 @@ VMSHIM_EXPORT int ioctl(int descriptor, unsigned long request, ...) {
   va_start(list, request);
   void* const argument = va_arg(list, void*);
   va_end(list);
-  long result = shim::sys(SYS_ioctl, descriptor, request, argument);
+  long result = 0;
+  if (shim::clone_file(descriptor, request, argument, result)) return calls.host_status(result);
+  result = shim::sys(SYS_ioctl, descriptor, request, argument);
   if (result == -EBUSY && request == UFFDIO_REGISTER) {
     const auto* const wanted = static_cast<const uffdio_register*>(argument);
     if (calls.hand_over(wanted->range.start, wanted->range.len)) {

@@ -53,13 +53,13 @@ const void* address_of(Function* function) {
 
 void catch_libc_calls() {
   const Redirection redirections[] = {
-      {"mmap", nullptr, SYS_mmap, address_of(libc_mmap), true},
-      {"munmap", nullptr, SYS_munmap, address_of(libc_munmap), true},
-      {"mremap", nullptr, SYS_mremap, address_of(libc_mremap), true},
-      {"mprotect", nullptr, SYS_mprotect, address_of(libc_mprotect), true},
-      {"madvise", nullptr, SYS_madvise, address_of(libc_madvise), true},
-      {"sbrk", "brk", 0, address_of(libc_sbrk), false},
-      {"brk", nullptr, SYS_brk, address_of(libc_brk), false},
+      {"mmap", nullptr, SYS_mmap, address_of(libc_mmap), true, nullptr},
+      {"munmap", nullptr, SYS_munmap, address_of(libc_munmap), true, nullptr},
+      {"mremap", nullptr, SYS_mremap, address_of(libc_mremap), true, nullptr},
+      {"mprotect", nullptr, SYS_mprotect, address_of(libc_mprotect), true, nullptr},
+      {"madvise", nullptr, SYS_madvise, address_of(libc_madvise), true, nullptr},
+      {"sbrk", "brk", 0, address_of(libc_sbrk), false, nullptr},
+      {"brk", nullptr, SYS_brk, address_of(libc_brk), false, nullptr},
   };
   const unsigned count =
       redirect_libc(redirections, sizeof(redirections) / sizeof(redirections[0]));

@@ -38,6 +38,18 @@ struct Patch {
   size_t size = 0;  ///< 0: the body has no room for a jump
 };
 
+/// Room for what goes ahead of a body whose first bytes were replaced.
+inline constexpr size_t kTrampolineBytes = 64;
+
+struct Trampoline {
+  uint8_t bytes[kTrampolineBytes];
+  size_t size = 0;  ///< 0: the body begins with something that cannot stand elsewhere
+};
+
+/// Code that does at address `at` what the body's first bytes did, as many as `replaced` reaches
+/// into, and goes on behind them: to call it is to call the function as it was.
+Trampoline go_around(Machine machine, const Body& body, size_t replaced, uint64_t at);
+
 /// Makes the body jump to `target`: by a short jump where that reaches, else by one that reaches
 /// everywhere. No register that carries an argument is changed.
 Patch jump_to(Machine machine, const Body& body, uint64_t target);

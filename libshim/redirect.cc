@@ -8,20 +8,38 @@
 #include "libshim/report.h"
 #include "libshim/syscall.h"
 
+// Room for trampolines, near libc as everything that the loader maps is: a page of our own text.
+asm(R"(
+  .text
+  .balign 4096
+  .hidden vmshim_trampolines
+  .globl vmshim_trampolines
+vmshim_trampolines:
+  .zero 4096
+  .previous
+)");
+extern "C" uint8_t vmshim_trampolines[];
+
 namespace shim {
 namespace {
 
-constexpr size_t kMost = 8;
+constexpr size_t kMost = 64;
+constexpr size_t kTrampolinePage = 4096;
 constexpr long kReadExecute = 1 | 4;
 constexpr long kReadWriteExecute = 1 | 2 | 4;
 
 struct Place {
   Body body;
   Patch patch;
+  Trampoline around;
+  void** original = nullptr;
 };
 
-// Whether the function is there and looks as expected, and what to write then.
-bool prepare(const LibcImage& libc, const Redirection& redirection, Place& place) {
+size_t used_slots = 0;
+
+// Whether the function is there and looks as expected, and what to write then: its original into
+// that slot.
+bool prepare(const LibcImage& libc, const Redirection& redirection, size_t slot, Place& place) {
   LibcImage::Function function;
   if (!libc.function(redirection.name, function)) return false;
   if (function.address < libc.text_start() || function.bytes > libc.text_end() - function.address) {
@@ -29,6 +47,14 @@ bool prepare(const LibcImage& libc, const Redirection& redirection, Place& place
   }
   place.body = {reinterpret_cast<const uint8_t*>(function.address), function.bytes,
                 function.address};
+  place.original = redirection.original;
+  place.patch = jump_to(kThisMachine, place.body, reinterpret_cast<uint64_t>(redirection.target));
+  if (place.patch.size == 0) return false;
+  if (redirection.original != nullptr) {
+    const uint64_t at = reinterpret_cast<uint64_t>(vmshim_trampolines) + slot * kTrampolineBytes;
+    place.around = go_around(kThisMachine, place.body, place.patch.size, at);
+    return place.around.size != 0;
+  }
   if (redirection.caller_of != nullptr) {
     LibcImage::Function callee;
     if (!libc.function(redirection.caller_of, callee)) return false;
@@ -36,8 +62,7 @@ bool prepare(const LibcImage& libc, const Redirection& redirection, Place& place
   } else if (!makes_system_call(kThisMachine, place.body, redirection.system_call)) {
     return false;
   }
-  place.patch = jump_to(kThisMachine, place.body, reinterpret_cast<uint64_t>(redirection.target));
-  return place.patch.size != 0;
+  return true;
 }
 
 // In one store where a jump fits into an aligned word, so that whoever comes by finds the old bytes
@@ -58,6 +83,23 @@ void write(const Place& place) {
                           reinterpret_cast<char*>(code + patch.size));
 }
 
+// Slot by slot. They are used from the moment the first body jumps.
+bool write_trampolines(const Place* places, size_t count) {
+  uint8_t* const page = vmshim_trampolines;
+  if (failed(sys(SYS_mprotect, page, kTrampolinePage, kReadWriteExecute))) return false;
+  uint8_t* at = page + used_slots * kTrampolineBytes;
+  for (size_t i = 0; i < count; ++i) {
+    if (places[i].original == nullptr) continue;
+    memcpy(at, places[i].around.bytes, places[i].around.size);
+    *places[i].original = at;
+    at += kTrampolineBytes;
+  }
+  used_slots = static_cast<size_t>(at - page) / kTrampolineBytes;
+  __builtin___clear_cache(reinterpret_cast<char*>(page),
+                          reinterpret_cast<char*>(page + kTrampolinePage));
+  return !failed(sys(SYS_mprotect, page, kTrampolinePage, kReadExecute));
+}
+
 }  // namespace
 
 unsigned redirect_libc(const Redirection* redirections, size_t count) {
@@ -69,9 +111,15 @@ unsigned redirect_libc(const Redirection* redirections, size_t count) {
   // All are looked at before the first is changed.
   Place places[kMost];
   size_t ready = 0;
+  size_t slot = used_slots;
   for (size_t i = 0; i < count && ready < kMost; ++i) {
     Place& place = places[ready];
-    if (!prepare(libc, redirections[i], place)) {
+    place = Place{};
+    if (redirections[i].original != nullptr && slot == kTrampolinePage / kTrampolineBytes) {
+      say_debug("libc's ", redirections[i].name, " is left alone: no room for what it was");
+      continue;
+    }
+    if (!prepare(libc, redirections[i], slot, place)) {
       say_debug("libc's ", redirections[i].name, " is not as expected and left alone");
       if (redirections[i].required) {
         say_debug("libc's own calls are not caught");
@@ -79,9 +127,18 @@ unsigned redirect_libc(const Redirection* redirections, size_t count) {
       }
       continue;
     }
+    // Two names for one body: it jumps already.
+    bool twice = false;
+    for (size_t j = 0; j < ready; ++j) twice |= places[j].body.address == place.body.address;
+    if (twice) continue;
+    if (place.original != nullptr) ++slot;
     ++ready;
   }
   if (ready == 0) return 0;
+  if (slot != used_slots && !write_trampolines(places, ready)) {
+    say_debug("libc's functions are left alone: no room for what they were");
+    return 0;
+  }
   // All of the text at once: a part would stay a mapping of its own for ever, because the kernel
   // has accounted for its copies.
   const uint64_t bytes = libc.text_end() - libc.text_start();

@@ -21,9 +21,13 @@ struct Redirection {
   const void* target;     ///< takes the same arguments
   /// Without it none is redirected: what one of them maps, no other may unmap at the host.
   bool required;
+  /// Not nullptr: is given the address of what still does what the body did, before the body jumps.
+  /// Such a body may look as it likes, as long as its first instructions can stand elsewhere.
+  void** original;
 };
 
-/// Returns how many were redirected; which were not is said at log level debug.
+/// Returns how many were redirected; which were not is said at log level debug. All originals
+/// together have room once.
 unsigned redirect_libc(const Redirection* redirections, size_t count);
 
 }  // namespace shim

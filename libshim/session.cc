@@ -14,6 +14,8 @@
 #include <sys/un.h>
 
 #include "libshim/descriptors.h"
+#include "libshim/file_calls.h"
+#include "libshim/file_view.h"
 #include "libshim/host_ops.h"
 #include "libshim/libc_calls.h"
 #include "libshim/lock.h"
@@ -60,6 +62,8 @@ struct {
   bool may_tell = false;  // the server lets us do some calls by ourselves
   bool unheard = false;   // it may not have heard yet of what we did
   bool prepare_forks = false;  // the server wants to hear of forks before they happen
+  bool maps_files = false;         // a mapping was made of a descriptor
+  bool stores_into_files = false;  // and a shared one
   char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
 } self;
 
@@ -103,6 +107,15 @@ void keep(int socket, int userfaultfd, bool with_stub) {
   if (!with_stub) return;
   const long started = start_stub(self.socket, self.userfaultfd);
   if (failed(started)) say_debug("no thread to watch the server: ", error_text(-started));
+}
+
+// Looks at the server's file board from here on; its descriptor is closed.
+long show_board(int descriptor) {
+  if (descriptor < 0) return -EPROTO;
+  const long page = sys(SYS_mmap, 0, kPage, 1 /* read */, MAP_SHARED, descriptor, 0);
+  close_descriptor(descriptor);
+  if (!failed(page)) file_board = reinterpret_cast<const protocol::FileBoard*>(page);
+  return page;
 }
 
 // Steps 1 to 3 of a session (protocol/trap_frame.h). Returns a negative errno and what failed.
@@ -153,6 +166,10 @@ long begin(const char*& what) {
   if (failed(answered.bytes)) return answered.bytes;
   if (answered.bytes < static_cast<long>(sizeof(reply.header))) return -ECONNRESET;
   if (reply.header.error != 0) return -reply.header.error;
+
+  what = "the file board";
+  const long shown = show_board(answered.descriptor);
+  if (failed(shown)) return shown;
 
   self.nameplate = reinterpret_cast<const protocol::Nameplate*>(nameplate);
   keep(static_cast<int>(socket), static_cast<int>(userfaultfd), true);
@@ -255,6 +272,7 @@ void start_session() {
       __atomic_store_n(&self.state, kServed, __ATOMIC_RELEASE);
       say_debug("served at ", self.path);
       if (!plt_only) catch_libc_calls();
+      catch_file_calls();
       return;
     }
     say("no VM server at ", self.path, ": ", what, ": ", error_text(-result));
@@ -478,6 +496,13 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
     return outcome.result;
   }
   self.own.before(request);
+  // Before it is answered: from then on it can be stored into.
+  if (number == protocol::kCallMmap && descriptor >= 0) {
+    __atomic_store_n(&self.maps_files, true, __ATOMIC_RELAXED);
+    if ((args[3] & MAP_SHARED) != 0) {
+      __atomic_store_n(&self.stores_into_files, true, __ATOMIC_RELAXED);
+    }
+  }
   for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
     outcome = carry_out(request, descriptor, sink, context);
     if (!outcome.again) break;
@@ -492,6 +517,9 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
 }
 
 unsigned page_size() { return self.page_size; }
+
+bool maps_files() { return __atomic_load_n(&self.maps_files, __ATOMIC_RELAXED); }
+bool stores_into_files() { return __atomic_load_n(&self.stores_into_files, __ATOMIC_RELAXED); }
 
 long without_stub(long number, long first, long second) {
   if (!ensure_session()) return sys(number, first, second);

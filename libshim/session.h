@@ -41,6 +41,10 @@ long without_stub(long number, long first, long second);
 /// The server's page size.
 unsigned page_size();
 
+/// Whether the program has mapped a file, and whether it may have stored into one.
+bool maps_files();
+bool stores_into_files();
+
 /// Called when a program ends by itself, before it forks, and on both sides of the fork.
 void at_exit();
 void before_fork();

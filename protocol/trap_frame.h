@@ -7,7 +7,8 @@
 // A session:
 //   1. the server, as soon as it has accepted:   Welcome + the descriptor of /dev/userfaultfd
 //   2. the program:                               Begin   + its userfaultfd, maps and pagemap
-//   3. the server:                                TrapReply (error, or value = space number)
+//   3. the server:                                TrapReply (error, or value = space number,
+//                                                 and the descriptor of its FileBoard)
 //   4. then as often as needed:                   TrapRequest (+ a file)  ->  TrapReply (+ a memfd)
 //
 // A reply carries host operations: page-table work that only the program itself can do, in order.
@@ -29,7 +30,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 5;
+inline constexpr uint32_t kVersion = 6;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -63,6 +64,24 @@ enum CallNumber : uint16_t {
   /// Private memory becomes the host's own, with what is in it: the program wants a userfaultfd of
   /// its own there, and a range has only one. args: address and length.
   kCallHandOver,
+
+  // What a program does to files otherwise than through mappings. Files are named by device and
+  // inode; a range by its first byte and the one behind its last.
+
+  /// It is about to read: what programs stored into mappings goes to the file first. args: 0 device,
+  /// 1 inode, 2 and 3 the range.
+  kCallFileRead,
+  /// It is about to change the file; until it says kCallFileChanged no page of the range goes there.
+  /// args: as kCallFileRead. Value: a number for kCallFileChanged; 0 when nobody maps the file.
+  kCallFileChange,
+  /// That is over. args: 0 the number, 1 and 2 the range that has another content now, for which the
+  /// descriptor comes along. Value: 1 when pages went to the file all the same, because it took too
+  /// long and somebody waited for them: the change has to be made again.
+  kCallFileChanged,
+  /// It has taken a lock on a file: what others changed before that shows in its mappings.
+  kCallLocked,
+  /// It is about to give up a lock: what it stored goes to the files.
+  kCallUnlock,
   kCallCount
 };
 

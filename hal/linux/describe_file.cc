@@ -40,6 +40,19 @@ int ask_host(int descriptor) {
 
 }  // namespace
 
+HostFile identify_file(SharedDescriptor descriptor) {
+  HostFile file;
+  const int flags = fcntl(descriptor.get(), F_GETFL);
+  struct stat status {};
+  if (flags >= 0 && (flags & O_PATH) == 0 && fstat(descriptor.get(), &status) == 0) {
+    file.attributes.device = status.st_dev;
+    file.attributes.inode = status.st_ino;
+    file.attributes.writable = (flags & O_ACCMODE) != O_RDONLY;
+  }
+  file.descriptor = std::move(descriptor);
+  return file;
+}
+
 HostFile describe_file(SharedDescriptor descriptor) {
   HostFile file;
   file.descriptor = descriptor;

@@ -9,4 +9,7 @@ namespace hal {
 /// FileKind::not_a_file.
 HostFile describe_file(SharedDescriptor descriptor);
 
+/// Only which file it is, and whether the descriptor may write: `device`, `inode`, `writable`.
+HostFile identify_file(SharedDescriptor descriptor);
+
 }  // namespace hal

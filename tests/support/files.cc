@@ -17,8 +17,11 @@
 
 namespace support {
 
-TemporaryDirectory::TemporaryDirectory() {
-  std::string path = (std::filesystem::temp_directory_path() / "vm-test-XXXXXX").string();
+TemporaryDirectory::TemporaryDirectory()
+    : TemporaryDirectory(std::filesystem::temp_directory_path().string()) {}
+
+TemporaryDirectory::TemporaryDirectory(const std::string& parent) {
+  std::string path = parent + "/vm-test-XXXXXX";
   REQUIRE(mkdtemp(path.data()) != nullptr);
   REQUIRE(chmod(path.c_str(), 0755) == 0);
   path_ = path;

@@ -10,6 +10,8 @@ namespace support {
 class TemporaryDirectory {
  public:
   TemporaryDirectory();
+  /// In this directory instead of the one for temporary files.
+  explicit TemporaryDirectory(const std::string& parent);
   ~TemporaryDirectory();
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;

@@ -13,11 +13,13 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "hal/linux/memfd_backing.h"
 #include "vmserver/vm/calls/table.h"
 
 namespace server {
@@ -55,6 +57,10 @@ void ProgramServer::use(vm::Machine& machine) {
   });
 }
 
+void ProgramServer::Unmap::operator()(protocol::FileBoard* page) const {
+  munmap(page, hal::kPageSize);
+}
+
 void ProgramServer::open_host() {
   // With huge pages in shared memory, filling one page of a memfd makes the whole 2 MiB around it
   // visible, and zero: programs would read zeroes where a file's data belongs.
@@ -67,6 +73,14 @@ void ProgramServer::open_host() {
                 kShmemPolicy);
     }
   }
+  board_ = std::make_unique<hal::MemfdBacking>("file-board", 1);
+  void* const page = mmap(nullptr, hal::kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED,
+                          board_->descriptor(), 0);
+  if (page == MAP_FAILED) fail_with("map of the file board");
+  static_assert(sizeof(protocol::FileBoard) <= hal::kPageSize);
+  board_page_.reset(static_cast<protocol::FileBoard*>(page));
+  machine_->file_board().show_at(*board_page_);
+
   const int descriptor = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
   if (descriptor < 0) fail_with("open /dev/userfaultfd");
   device_ = hal::SharedDescriptor(descriptor);

@@ -20,6 +20,8 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "hal/backing.h"
+#include "protocol/file_board.h"
 #include "vmserver/client/session.h"
 #include "vmserver/vm/machine.h"
 #include "vmserver/vm/report.h"
@@ -58,6 +60,8 @@ class ProgramServer final : public vm::Inspector {
   boost::asio::io_context& calls() { return calls_; }
   boost::asio::io_context& next_fault_context();
   int userfaultfd_device() const { return device_.get(); }
+  /// The file board, for a program to map.
+  hal::SharedDescriptor file_board() const { return board_->reopen(false); }
   bool ending() const { return ending_; }
   std::uint64_t next_id() { return ++last_id_; }
   void add(std::shared_ptr<Session> session);
@@ -82,6 +86,11 @@ class ProgramServer final : public vm::Inspector {
 
   vm::Machine* machine_ = nullptr;
   hal::SharedDescriptor device_;
+  std::unique_ptr<hal::Backing> board_;  ///< set before the first program
+  struct Unmap {
+    void operator()(protocol::FileBoard* page) const;
+  };
+  std::unique_ptr<protocol::FileBoard, Unmap> board_page_;
   hal::SharedDescriptor spare_;  ///< given up to take a program in and send it away. Call thread
   std::string path_;
   std::atomic<bool> draining_{false};

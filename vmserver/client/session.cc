@@ -228,7 +228,10 @@ void Session::begin(const ReceivedFrame& frame) {
   spdlog::info("program {}: served as space {}", pid_.load(), id_);
   serve_faults();
   protocol::TrapRequest to{};
-  if (!send_reply(to, protocol::kReplyFinal, 0, id_, nullptr, {})) close("it does not take answers");
+  const hal::SharedDescriptor board = server_.file_board();
+  if (!send_reply(to, protocol::kReplyFinal, 0, id_, nullptr, {}, board.get())) {
+    close("it does not take answers");
+  }
 }
 
 void Session::make_secret(std::array<std::uint64_t, 2>& secret) {
@@ -351,7 +354,9 @@ void Session::on_request(const ReceivedFrame& frame) {
   if (request_.abi >= protocol::kAbiCount) return reject("its numbers are of no known kind");
   last_.reset();
   auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
-  if (!frame.descriptors.empty()) {
+  if (!frame.descriptors.empty() && request_.call == protocol::kCallFileChanged) {
+    call->file = hal::identify_file(frame.descriptors.front());
+  } else if (!frame.descriptors.empty()) {
     call->file = hal::describe_file(frame.descriptors.front());
   } else if ((request_.flags & protocol::kRequestKernelObject) != 0) {
     call->file.emplace();

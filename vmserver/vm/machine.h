@@ -12,6 +12,7 @@
 #include "hal/backing.h"
 #include "protocol/trap_frame.h"
 #include "vmserver/vm/exec_trace.h"
+#include "vmserver/vm/file_board.h"
 #include "vmserver/vm/object_cache.h"
 #include "vmserver/vm/pager.h"
 #include "vmserver/vm/personality.h"
@@ -58,6 +59,7 @@ class Machine {
   ObjectCache& objects() { return objects_; }
   Counters& counters() { return counters_; }
   ExecTrace& exec_trace() { return exec_trace_; }
+  FileBoard& file_board() { return file_board_; }
 
   std::uint64_t object_count() const { return object_count_; }
   std::uint64_t wired_pages() const { return wired_pages_; }
@@ -80,6 +82,7 @@ class Machine {
   }
 
   const MachineOptions options_;
+  FileBoard file_board_;  // before the objects: they take themselves off it
   hal::BackingFactory& backings_;
   PagerDirectory& pagers_;
   ObjectCache objects_;

@@ -64,6 +64,12 @@ void ObjectCache::find(const hal::HostFile& file, PagerKind kind, Found found) {
       });
 }
 
+std::shared_ptr<VmObject> ObjectCache::look_up(std::uint64_t device, std::uint64_t inode) {
+  const std::lock_guard guard(lock_);
+  const auto it = named_.find(Key{PagerKind::file, device, inode});
+  return it != named_.end() ? it->second.lock() : nullptr;
+}
+
 Result<std::shared_ptr<VmObject>> ObjectCache::make_anonymous(std::uint64_t bytes) {
   std::shared_ptr<VmObject> object;
   try {

@@ -31,6 +31,9 @@ class ObjectCache {
   /// there is no pager for it, Error::invalid where a device cannot be mapped.
   void find(const hal::HostFile& file, PagerKind kind, Found found);
 
+  /// The object of a regular file, if there is one.
+  std::shared_ptr<VmObject> look_up(std::uint64_t device, std::uint64_t inode);
+
   /// A fresh object of zero pages that programs can share.
   Result<std::shared_ptr<VmObject>> make_anonymous(std::uint64_t bytes);
 

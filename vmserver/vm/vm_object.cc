@@ -76,8 +76,13 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
 
   void part_done(Error error, const Transfer* part) {
     if (part != nullptr) {
-      const std::lock_guard guard(object_->lock_);
-      object_->written_out(*part, error);
+      std::vector<Done> granted;
+      {
+        const std::lock_guard guard(object_->lock_);
+        object_->written_out(*part, error);
+        granted = object_->begin_waiting();
+      }
+      for (const Done& begin : granted) begin(Error::none);
     }
     if (error != Error::none) {
       int none = 0;
@@ -97,6 +102,7 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
     {
       const std::lock_guard guard(object_->lock_);
       if (--object_->writing_ == 0) waiting.swap(object_->until_written_);
+      object_->show_stores();
     }
     if (done_) done_(error_from_errno(error_));
     for (const Done& done : waiting) done(Error::none);
@@ -117,16 +123,25 @@ VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
       file_(std::move(file)),
       backing_(std::move(backing)),
       bytes_(bytes),
+      on_board_(kind == Kind::file),
       exact_(hal::stamps_are_exact(file_.descriptor.get())),
       known_(file_.attributes.stamp()),
       settled_(exact_ || known_.settled(hal::realtime_ns())) {
   machine_.object_made(*this);
+  if (on_board_) {
+    machine_.file_board().set_mapped(file_.attributes.device, file_.attributes.inode, true);
+  }
 }
 
 VmObject::~VmObject() {
   if (!dirty_.empty()) {
     spdlog::error("{}: {} written pages are lost: they could not be given to the pager",
                   describe(), boost::icl::cardinality(dirty_));
+  }
+  if (on_board_) {
+    const hal::FileAttributes& file = file_.attributes;
+    if (shown_stored_) machine_.file_board().set_stored(file.device, file.inode, false);
+    machine_.file_board().set_mapped(file.device, file.inode, false);
   }
   machine_.object_gone(*this);
 }
@@ -165,6 +180,7 @@ void VmObject::grant(const hal::HostFile& file) {
 void VmObject::add_mapping(MapEntry& entry) {
   const std::lock_guard guard(lock_);
   mappings_.push_back(entry);
+  show_stores();
 }
 
 void VmObject::remove_mapping(MapEntry& entry) {
@@ -179,6 +195,7 @@ void VmObject::remove_mapping(MapEntry& entry) {
       const VirtualRange seen = entry.range_of(transfer->pages);
       if (!seen.empty()) entry.space->pmap().wake(seen);
     }
+    show_stores();
   }
   if (last) {
     write_back(all_pages(), false, [self = shared_from_this()](Error error) {
@@ -205,6 +222,7 @@ void VmObject::join_mappings(MapEntry& entry, MapEntry& upper) {
 void VmObject::set_sharing(MapEntry& entry, hal::Sharing sharing) {
   const std::lock_guard guard(lock_);
   entry.sharing = sharing;
+  show_stores();
 }
 
 bool VmObject::is_mapped() const {
@@ -393,6 +411,10 @@ void VmObject::write_back(PageRange pages, bool durable, Done done) {
   std::vector<PageRange> runs;
   if (kind_ != Kind::anonymous && pager_ != nullptr) {
     const std::lock_guard guard(lock_);
+    if (kept_back(pages)) {
+      put_off_.push_back({pages, durable, std::move(done)});
+      return;
+    }
     PageSet taken = dirty_ & interval(pages.intersect(
                                  PageRange(PageIndex(0), hal::pages_for_bytes(bytes_))));
     for (const auto& part : taken) runs.push_back(page_range(part));

@@ -5,6 +5,7 @@
 //   PagedObject  the object at its pager
 //   mappings     every MapEntry that shows pages of it
 //   dirty set    pages known to be written and not yet given to the pager
+//   changes      programs that are changing the file otherwise than through mappings
 //
 // A fault, step by step. VmSpace::fault() finds the entry and calls fault_in(). If the page is
 // resident, the program is woken. If it is on its way in, there is nothing to do: its arrival wakes
@@ -18,6 +19,7 @@
 // Locks: lock_ comes after any space's lock. No callback is called with it held.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -53,6 +55,19 @@ inline hal::PageRange page_range(const PageSet::interval_type& interval) {
   return hal::PageRange::between(hal::PageIndex(boost::icl::first(interval)),
                                  hal::PageIndex(boost::icl::last(interval) + 1));
 }
+
+/// Bytes of a file, from one up to another.
+struct ByteRange {
+  std::uint64_t from = 0;
+  std::uint64_t to = 0;
+  bool empty() const { return from >= to; }
+  /// The pages that they are on.
+  hal::PageRange pages() const {
+    if (empty()) return {};
+    const hal::PageIndex first(from >> hal::kPageShift);
+    return hal::PageRange::between(first, hal::PageIndex(((to - 1) >> hal::kPageShift) + 1));
+  }
+};
 
 class VmObject : public std::enable_shared_from_this<VmObject> {
  public:
@@ -103,6 +118,23 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void sync_with_file();
   /// Drops what is resident of `pages`, so that it is read anew.
   void invalidate(hal::PageRange pages);
+
+  // Changes of the file by programs that announce them (vm_object_changes.cc). From begin_change()
+  // to its end no page of the range is given to the pager; whoever wants that waits, for a while.
+
+  enum class Ended {
+    well,
+    overtaken  ///< somebody would not wait any longer: pages went out that may have hidden the change
+  };
+  /// Calls `granted` once no page of `pages` is on its way out.
+  void begin_change(std::uint64_t number, hal::PageRange pages, Done granted);
+  /// What is resident of `changed` becomes as the file is now; of everything else only the size
+  /// counts. Calls `done` once no page is on its way in that is older.
+  void end_change(std::uint64_t number, ByteRange changed, std::function<void(Ended)> done);
+  /// Nobody will end it, and what it changed is not known.
+  void abandon_change(std::uint64_t number);
+  /// Gives the file what programs have stored into `pages`, and calls `done` when it has that.
+  void flush(hal::PageRange pages, Done done);
 
   // Mappings; the caller holds the entry's space lock.
   void add_mapping(MapEntry& entry);
@@ -156,6 +188,19 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
     Done done;
   };
 
+  struct Change {
+    std::uint64_t number = 0;
+    hal::PageRange pages;
+    std::chrono::steady_clock::time_point since;
+    bool overtaken = false;
+    Done granted;  // as long as it waits for pages on their way out
+  };
+  struct PutOff {
+    hal::PageRange pages;
+    bool durable = false;
+    Done done;
+  };
+
   // All of these need lock_.
   bool in_flight(hal::PageIndex page) const;
   bool outdated_in_flight() const;
@@ -167,6 +212,27 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void drop_clean(hal::PageRange pages);
   void drop_unless_stored_to(hal::PageRange pages);
   void set_size(std::uint64_t bytes, std::span<const std::byte> tail);
+  /// Whether a change that has begun keeps dirty pages of these back.
+  bool kept_back(hal::PageRange pages) const;
+  bool is_going_out(hal::PageRange pages) const;
+  /// Whether a change is under way that has not taken too long yet.
+  bool is_changing() const;
+  bool read_now(std::uint64_t from, std::span<std::byte> into, ssize_t& got) const;
+  /// Takes those that wait from changes_ that need not any more, to be called without lock_.
+  std::vector<Done> begin_waiting();
+  std::vector<PutOff> take_put_off();
+
+  // These do not need lock_.
+  void resume(std::vector<PutOff> put_off);
+  void overtake_slow_changes();
+  void take_from_file(ByteRange changed);
+  void take_size(std::uint64_t bytes);
+  void look_after_change();
+  hal::SharedDescriptor descriptor() const;
+
+  // Again under lock_.
+  /// Says on the file board whether reads of the file have to wait for stores.
+  void show_stores();
   void start_page_in(hal::PageRange run);
   void wake(hal::PageRange pages);
   void page_in_ended(PageIn& transfer, Error error);
@@ -193,6 +259,11 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::uint64_t bytes_;                     // lock_
   boost::icl::interval_map<std::uint64_t, unsigned> going_out_;  // lock_; pages of the write-backs
   std::vector<Done> until_fresh_;           // lock_; who waits for page-ins that are outdated
+
+  std::vector<Change> changes_;             // lock_; begun ones, and those that wait to
+  std::vector<PutOff> put_off_;             // lock_; write-backs that wait for changes to end
+  bool shown_stored_ = false;               // lock_; on the file board
+  const bool on_board_;
 
   // How the file was when the resident pages were read, and what is not sure about that.
   const bool exact_;         // every change shows in the stamp

@@ -67,13 +67,15 @@ void VmObject::look_at_file(bool for_new_mapping, Done done) {
     const Tail tail(file, old_bytes, now ? now->bytes : 0);
     const std::lock_guard guard(lock_);
     // What our own page-outs change looks like a change by others until their answers are here.
-    if (now && (for_new_mapping || writing_ == 0)) {
+    // So does a change by a program that has not said yet what it changes.
+    const bool ours = writing_ != 0 || is_changing();
+    if (now && (for_new_mapping || !ours)) {
       const bool changed =
           *now != known_ || changed_ || !settled_ || (for_new_mapping && doubtful_);
       if (changed) {
         outdate_flights();
         drop_clean(all_pages());
-        if (writing_ == 0) {
+        if (!ours) {
           known_ = *now;
           changed_ = doubtful_ = false;
           settled_ = exact_ || now->settled(time);
@@ -87,6 +89,25 @@ void VmObject::look_at_file(bool for_new_mapping, Done done) {
     }
   }
   if (done) done(Error::none);
+}
+
+hal::SharedDescriptor VmObject::descriptor() const {
+  const std::lock_guard guard(lock_);
+  return file_.descriptor;
+}
+
+void VmObject::take_size(std::uint64_t bytes) {
+  hal::HostFile file;
+  std::uint64_t old_bytes = 0;
+  {
+    const std::lock_guard guard(lock_);
+    if (bytes == bytes_) return;
+    file = file_;
+    old_bytes = bytes_;
+  }
+  const Tail tail(file, old_bytes, bytes);
+  const std::lock_guard guard(lock_);
+  set_size(bytes, old_bytes == bytes_ ? tail.content() : std::span<const std::byte>());
 }
 
 // `tail`: what the file has behind the old end, if that was within a page.
@@ -198,11 +219,12 @@ void VmObject::sync_with_file() {
   if (kind_ != Kind::file || host_memory_) return;
   {
     const std::lock_guard guard(lock_);
-    if (sync_pause_ != 0) {
+    if (sync_pause_ != 0 && changes_.empty()) {
       --sync_pause_;
       return;
     }
   }
+  overtake_slow_changes();
   look_at_file(false, {});
   for (PageRange rest = all_pages(); !rest.empty();) {
     const PageRange piece(rest.first(), std::min(rest.count(), kScannedPages));
@@ -211,7 +233,12 @@ void VmObject::sync_with_file() {
     collect_written(piece, false);
     rest = PageRange::between(piece.end(), rest.end());
   }
-  if (!dirty()) return;
+  {
+    const std::lock_guard guard(lock_);
+    show_stores();
+    // What a change keeps back goes in the next pass.
+    if (dirty_.empty() || kept_back(all_pages())) return;
+  }
   write_back(all_pages(), false, [self = shared_from_this()](Error error) {
     constexpr unsigned kMostDoublings = 7;
     const std::lock_guard guard(self->lock_);

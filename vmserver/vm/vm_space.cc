@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include <spdlog/spdlog.h>
 
@@ -196,9 +197,16 @@ void VmSpace::fault_nowhere(VirtualAddress page) {
 }
 
 void VmSpace::close() {
+  std::map<std::uint64_t, std::shared_ptr<VmObject>> changes;
+  {
+    const std::lock_guard guard(lock_);
+    if (closed_) return;
+    closed_ = true;
+    changes.swap(changes_);
+  }
+  // What the program was about to change it may have changed, or not.
+  for (const auto& [number, object] : changes) object->abandon_change(number);
   const std::lock_guard guard(lock_);
-  if (closed_) return;
-  closed_ = true;
   for (MapEntry& entry : map_) {
     if (entry.object && entry.tracked()) {
       entry.object->presume_written(entry.pages_of(entry.range));
@@ -207,6 +215,22 @@ void VmSpace::close() {
   map_.erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0})));
   machine_.add_wired_pages(-static_cast<std::int64_t>(wired_pages_));
   wired_pages_ = 0;
+}
+
+std::uint64_t VmSpace::add_change(std::shared_ptr<VmObject> object) {
+  constexpr std::size_t kMostChanges = 4096;  // one for every thread of a large program
+  static std::atomic<std::uint64_t> last{0};
+  const std::lock_guard guard(lock_);
+  if (closed_ || changes_.size() >= kMostChanges) return 0;
+  const std::uint64_t number = ++last;
+  changes_.emplace(number, std::move(object));
+  return number;
+}
+
+std::shared_ptr<VmObject> VmSpace::take_change(std::uint64_t number) {
+  const std::lock_guard guard(lock_);
+  const auto node = changes_.extract(number);
+  return node ? std::move(node.mapped()) : nullptr;
 }
 
 void VmSpace::set_wired(VirtualRange range, bool wired) {

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -96,6 +97,10 @@ class VmSpace {
   WireFuture wire_future() const { return wire_future_; }
   void set_wire_future(WireFuture future) { wire_future_ = future; }
   void set_spared(bool on) { spared_ = on; }
+  /// A change of a file that the program has announced: its number, or 0 when there are too many.
+  /// take_change() forgets it, and is nullptr for a number that is none.
+  std::uint64_t add_change(std::shared_ptr<VmObject> object);
+  std::shared_ptr<VmObject> take_change(std::uint64_t number);
   std::uint64_t wired_pages() const { return wired_pages_; }
   /// Marks the entries of a range wired or not and keeps count; cuts them at its ends.
   void set_wired(hal::VirtualRange range, bool wired);
@@ -157,7 +162,7 @@ class VmSpace {
   hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()
   std::chrono::steady_clock::time_point lost_since_;  // lock_
   std::atomic<std::uint64_t> faults_{0};
-
+  std::map<std::uint64_t, std::shared_ptr<VmObject>> changes_;  // lock_
 };
 
 }  // namespace vm

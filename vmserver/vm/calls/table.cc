@@ -46,6 +46,11 @@ constexpr TableEntry kTable[] = {
     {"ommap", ommap},
     {"forked", forked},
     {"hand_over", hand_over},
+    {"file_read", file_read},
+    {"file_change", file_change},
+    {"file_changed", file_changed},
+    {"locked", locked},
+    {"unlock", exit},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
 

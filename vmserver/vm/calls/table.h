@@ -39,7 +39,13 @@ void posix_madvise(VmSpace& space, Call& call);
 // content.cc
 void msync(VmSpace& space, Call& call);
 void mincore(VmSpace& space, Call& call);
+/// Gives what the program stored to the files; also before it unlocks one.
 void exit(VmSpace& space, Call& call);
+// files.cc
+void file_read(VmSpace& space, Call& call);
+void file_change(VmSpace& space, Call& call);
+void file_changed(VmSpace& space, Call& call);
+void locked(VmSpace& space, Call& call);
 // inheritance.cc
 void fork(VmSpace& space, Call& call);
 void forked(VmSpace& space, Call& call);
