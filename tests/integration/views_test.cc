@@ -3,8 +3,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "tests/support/server.h"
 
@@ -215,4 +218,38 @@ TEST_CASE("a file that others make longer or shorter takes its mappings along") 
   struct stat status {};
   REQUIRE(stat(path.c_str(), &status) == 0);
   CHECK(status.st_size == kPage + 10);
+}
+
+// What each does it finds again at once, also while others store into, write, sync, map and resize the
+// same pages; and at the end the file has all of it.
+TEST_CASE("bytes that programs store and write beside each other in one page are all kept") {
+  ServerUnderTest server;
+  const std::string path = server.file("f", std::string(16 * kPage, '\0'));
+  const std::vector<std::string> kinds = {"s", "w", "sw", "sy", "wy", "swm", "wt"};
+  std::vector<Process> programs;
+  for (std::size_t i = 0; i < kinds.size(); ++i) {
+    support::Command command = server.command({"file_race", kinds[i], path, std::to_string(i)});
+    command.asks = true;
+    programs.emplace_back(command);
+    programs.back().await_output("running");
+  }
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(6);
+  REQUIRE(eventually([&] {
+    return std::chrono::steady_clock::now() > end ||
+           std::any_of(programs.begin(), programs.end(), [](auto& one) { return one.ended(); });
+  }, std::chrono::seconds(20)));
+  HostFile file(path);
+  std::vector<std::uint32_t> counts;
+  for (Process& program : programs) program.say("end\n");
+  for (Process& program : programs) {
+    const support::Outcome outcome = program.wait();
+    REQUIRE(outcome.text() == "status 0");
+    counts.push_back(static_cast<std::uint32_t>(
+        std::strtoul(outcome.output.c_str() + std::strlen("running\n"), nullptr, 10)));
+  }
+  for (std::size_t i = 0; i < kinds.size(); ++i) {
+    INFO(kinds[i]);
+    CHECK(counts[i] >= 16);
+    for (std::size_t page = 0; page < 16; ++page) CHECK(file.word(page * kPage + 64 * i) == counts[i]);
+  }
 }

@@ -200,3 +200,96 @@ TEST_CASE("aarch64: a jump is one branch where that reaches, and absolute elsewh
   CHECK(jump(words({kNop, kNop, kNop}), kAddress + kReach).empty());
   CHECK(jump({}, kAddress).empty());
 }
+
+TEST_CASE("x86-64: what a body began with stands elsewhere, and goes on behind it", "[code]") {
+  using namespace x86_64;
+  constexpr std::uint64_t kElsewhere = kAddress + 0x200000;
+  const auto around = [](const Bytes& code, std::size_t replaced = 5) {
+    const shim::Trampoline made =
+        shim::go_around(Machine::kX86_64, body_of(code), replaced, kElsewhere);
+    return Bytes{made.bytes, made.bytes + made.size};
+  };
+  const auto jump_back = [](std::size_t at, std::size_t to) {
+    const auto distance = static_cast<std::uint32_t>(kAddress + to - (kElsewhere + at + 5));
+    return Bytes{0xe9} + words({distance});
+  };
+  // mov $40,%eax; syscall
+  const Bytes simple = {0xb8, 40, 0, 0, 0, 0x0f, 0x05, 0xc3};
+  CHECK(around(simple) == Bytes{0xb8, 40, 0, 0, 0} + jump_back(5, 5));
+  CHECK(around(kEndbr64 + simple, 9) == kEndbr64 + Bytes{0xb8, 40, 0, 0, 0} + jump_back(9, 9));
+  // cmpb $0,0x1234(%rip): the same byte from there. Whole instructions go along.
+  const Bytes look = {0x80, 0x3d, 0x34, 0x12, 0, 0, 0, 0x74, 0x17, 0xb8, 0, 0, 0, 0};
+  CHECK(around(look) == Bytes{0x80, 0x3d} + words({0x1234u - 0x200000u}) + Bytes{0} +
+                            jump_back(7, 7));
+  // push %rbp; mov %esi,%r10d; mov %rdi,%rbp; push %rbx
+  const Bytes saves = {0x55, 0x41, 0x89, 0xf2, 0x48, 0x89, 0xfd, 0x53, 0x90};
+  CHECK(around(saves) == Bytes(saves.begin(), saves.begin() + 7) + jump_back(7, 7));
+  // sub $0x68,%rsp; mov %rdx,0x40(%rsp)
+  const Bytes variadic = {0x48, 0x83, 0xec, 0x68, 0x48, 0x89, 0x54, 0x24, 0x40, 0x90};
+  CHECK(around(variadic) == Bytes(variadic.begin(), variadic.begin() + 9) + jump_back(9, 9));
+  // mov %fs:0x28,%rax has an address, but not one from its own.
+  const Bytes guard = {0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0, 0x90};
+  CHECK(around(guard) == Bytes(guard.begin(), guard.begin() + 9) + jump_back(9, 9));
+}
+
+TEST_CASE("x86-64: what cannot stand elsewhere is left where it is", "[code]") {
+  using namespace x86_64;
+  const auto size_at = [](const Bytes& code, std::uint64_t at) {
+    return shim::go_around(Machine::kX86_64, body_of(code), 5, at).size;
+  };
+  const std::uint64_t near = kAddress + 0x1000;
+  // je; call; ret; int3; a body that ends; an instruction of no known kind.
+  CHECK(size_at({0x74, 0x10, 0x90, 0x90, 0x90, 0x90}, near) == 0);
+  CHECK(size_at({0x53, 0xe8, 1, 0, 0, 0, 0x90}, near) == 0);
+  CHECK(size_at({0x53, 0xc3, 0x90, 0x90, 0x90, 0x90}, near) == 0);
+  CHECK(size_at({0xcc, 0x53, 0x90, 0x90, 0x90, 0x90}, near) == 0);
+  CHECK(size_at({0x53, 0x53}, near) == 0);
+  CHECK(size_at({0xb8, 1, 0}, near) == 0);
+  CHECK(size_at({0x0f, 0x05, 0x90, 0x90, 0x90, 0x90}, near) == 0);
+  // Too far away for the jump back, or for the operand.
+  const Bytes simple = {0xb8, 40, 0, 0, 0, 0x0f, 0x05, 0xc3};
+  CHECK(size_at(simple, near) != 0);
+  CHECK(size_at(simple, kAddress + 0x90000000) == 0);
+  const Bytes look = {0x80, 0x3d, 0, 0, 0, 0x80, 0, 0x74, 0x17};
+  CHECK(size_at(look, kAddress - 0x100) != 0);
+  CHECK(size_at(look, near) == 0);
+}
+
+TEST_CASE("aarch64: what a body began with stands elsewhere, and goes on behind it", "[code]") {
+  using namespace aarch64;
+  const auto around = [](const std::vector<std::uint32_t>& code) {
+    const Bytes bytes = words(code);
+    const shim::Trampoline made =
+        shim::go_around(Machine::kAarch64, body_of(bytes), 4, 0x7e0000000000);
+    return Bytes{made.bytes, made.bytes + made.size};
+  };
+  const auto back = [](std::size_t to) {
+    return words({0x58000050, 0xd61f0200}) + address_bytes(kAddress + to);
+  };
+  constexpr std::uint32_t kSave = 0xa9bd7bfd;  // stp x29, x30, [sp, #-48]!
+  CHECK(around({kSave, kNop}) == words({kSave}) + back(4));
+  // The landing pad is not replaced, and both have one.
+  {
+    const Bytes bytes = words({kBtiC, kSave, kNop});
+    const shim::Trampoline made =
+        shim::go_around(Machine::kAarch64, body_of(bytes), 8, 0x7e0000000000);
+    CHECK(Bytes(made.bytes, made.bytes + made.size) == words({kBtiC, kSave}) + back(8));
+  }
+  // adrp x3, 0x12 pages on: the page's address is loaded.
+  const std::uint32_t page_of = 0x90000003 | (0x12u & 3) << 29 | (0x12u >> 2) << 5;
+  CHECK(around({page_of, kNop}) == words({0x58000043, 0x14000003}) +
+                                       address_bytes((kAddress & ~std::uint64_t{0xfff}) + 0x12000) +
+                                       back(4));
+  // 3 pages back
+  const std::uint32_t before = 0x90000003 | (static_cast<std::uint32_t>(-3) & 3) << 29 |
+                               (static_cast<std::uint32_t>(-3) >> 2 & 0x7ffff) << 5;
+  CHECK(around({before, kNop}) == words({0x58000043, 0x14000003}) +
+                                      address_bytes((kAddress & ~std::uint64_t{0xfff}) - 0x3000) +
+                                      back(4));
+  for (const std::uint32_t word : {0x10000000u /* adr */, 0x54000041u /* b.ne */, 0x34000040u /* cbz */,
+                                   0x36000040u /* tbz */, 0x94000001u /* bl */, 0x58000041u /* ldr */,
+                                   kSvc, 0xd65f03c0u /* ret */}) {
+    CHECK(around({word, kNop}).empty());
+  }
+  CHECK(around({kPaciasp, kSave}).empty());
+}

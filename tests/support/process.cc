@@ -87,6 +87,7 @@ Process::Process(Process&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
       handle_(std::move(other.handle_)),
       input_(std::move(other.input_)),
+      input_end_(std::move(other.input_end_)),
       output_(std::move(other.output_)),
       errors_(std::move(other.errors_)) {}
 
@@ -95,6 +96,7 @@ Process& Process::operator=(Process&& other) noexcept {
   pid_ = std::exchange(other.pid_, -1);
   handle_ = std::move(other.handle_);
   input_ = std::move(other.input_);
+  input_end_ = std::move(other.input_end_);
   output_ = std::move(other.output_);
   errors_ = std::move(other.errors_);
   return *this;
@@ -109,7 +111,7 @@ void Process::start(const Command& command) {
   errors_ = scratch_file("errors");
   int ends[2];
   REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
-  const tools::UniqueFd input(ends[0]);
+  tools::UniqueFd input(ends[0]);
   input_.reset(ends[1]);
   if (!command.asks) input_.reset();
   const std::vector<char*> arguments = pointers(command.arguments);
@@ -139,6 +141,8 @@ void Process::start(const Command& command) {
     dprintf(STDERR_FILENO, "%s cannot be started\n", arguments[0]);
     _exit(125);
   }
+  // What is said to one that has ended is no SIGPIPE.
+  if (command.asks) input_end_ = std::move(input);
   known().insert(pid_);
   handle_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
   REQUIRE(handle_);

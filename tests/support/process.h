@@ -79,6 +79,7 @@ class Process {
   pid_t pid_ = -1;
   tools::UniqueFd handle_;  // pidfd
   tools::UniqueFd input_;
+  tools::UniqueFd input_end_;
   tools::UniqueFd output_;
   tools::UniqueFd errors_;
 };
