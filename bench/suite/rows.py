@@ -25,6 +25,7 @@ GOALS = {
     "mincore, one page": (3, "3"),
     "mincore, 1 GiB": (3, "3"),
     "mlock and munlock, one page": (3, "3"),
+    "pread of 4 KiB, nobody maps a file": (1.02, "1.02"),
 }
 GOAL_OF_LOCKING = (3, "3")  # how much there is to lock depends on the user's limit
 
@@ -56,6 +57,10 @@ def map_calls(bench):
 def mapped_files(bench):
     size = "32M" if bench.quick else "128M"
     yield from both_sides(bench, "mapped_files", "--size", size, "--rounds", "3" if bench.quick else "5")
+
+
+def file_calls(bench):
+    yield from both_sides(bench, "file_calls", "--rounds", "11" if bench.quick else "31")
 
 
 def random_faults(bench):
@@ -235,4 +240,4 @@ def server_memory(bench):
         yield pair
 
 
-ALL = [first_touch, random_faults, many_faults, mapped_files, map_calls, forks, start_up, programs, server_memory]
+ALL = [first_touch, random_faults, many_faults, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory]
