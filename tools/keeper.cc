@@ -143,6 +143,7 @@ class Keeper {
     add("--personality", task_.options.personality);
     add("--max-proc-mmap", task_.options.max_proc_mmap);
     for (const std::string& pattern : task_.options.host_files) add("--host-files", pattern);
+    if (task_.options.serve_all_files) command.push_back("--serve-all-files");
     add("--policy", task_.options.policy);
     add("--socket-mode", task_.options.socket_mode);
     add("--log-level", task_.options.log_level);

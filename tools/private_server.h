@@ -33,6 +33,7 @@ struct ServerOptions {
   std::string max_proc_mmap;
   std::string policy;  ///< absolute path
   std::vector<std::string> host_files;
+  bool serve_all_files = false;
   /// Who may connect, octal. With one, every user can reach the socket in its directory.
   std::string socket_mode;
   std::string log_level;

@@ -119,6 +119,9 @@ class VmrunMain {
         .addOptionWithArg({"host-files"}, KJ_BIND_METHOD(*this, add_host_files), "GLOB",
                           "Leave mappings of files with such a path to the host; may be given "
                           "several times.")
+        .addOption({"serve-all-files"}, KJ_BIND_METHOD(*this, serve_all_files),
+                   "Serve also the files that are left to the host without being asked: *-shm, "
+                   "*/lock.mdb, *-lock and /dev/shm/sem.*, through which programs synchronise.")
         .addOptionWithArg({"policy"}, KJ_BIND_METHOD(*this, set_policy), "FILE",
                           "Deny mappings by the rules in FILE.")
         .addOptionWithArg({"socket-mode"}, KJ_BIND_METHOD(*this, set_socket_mode), "MODE",
@@ -163,6 +166,10 @@ class VmrunMain {
     options_.server.host_files.push_back(text.cStr());
     return true;
   }
+  Validity serve_all_files() {
+    options_.server.serve_all_files = true;
+    return true;
+  }
   Validity set_policy(kj::StringPtr text) {
     // The server runs in another directory.
     if (text.size() != 0) options_.server.policy = std::filesystem::absolute(text.cStr());
@@ -196,10 +203,11 @@ class VmrunMain {
     const ServerOptions& server = options_.server;
     if (!options_.socket.empty() &&
         !(server.memory.empty() && server.personality.empty() && server.max_proc_mmap.empty() &&
-          server.policy.empty() && server.host_files.empty() && server.socket_mode.empty() && server.log_level.empty()))
+          server.policy.empty() && server.host_files.empty() && !server.serve_all_files &&
+          server.socket_mode.empty() && server.log_level.empty()))
       return kj::str(
-          "--memory, --personality, --max-proc-mmap, --host-files, --policy, --socket-mode and --log-level are "
-          "for a private server, not for the one at --socket");
+          "--memory, --personality, --max-proc-mmap, --host-files, --serve-all-files, --policy, "
+          "--socket-mode and --log-level are for a private server, not for the one at --socket");
     try {
       run(options_);
     } catch (const PrivateServer::ServerFailed& failed) {

@@ -38,6 +38,7 @@ struct Options {
   const vm::Personality* personality = vm::find_personality("freebsd-7");
   std::string policy;  // a path; "": none
   std::vector<std::string> host_files;
+  bool usual_host_files = true;
   spdlog::level::level_enum log_level = spdlog::level::warn;
   int ready = -1;
 };
@@ -130,6 +131,7 @@ int serve(const Options& options) {
   vm::MachineOptions machine_options;
   machine_options.personality = options.personality;
   machine_options.host_files = options.host_files;
+  machine_options.usual_host_files = options.usual_host_files;
   machine_options.policy = load_policy(options.policy);
   machine_options.memory_limit_pages = options.memory_bytes >> hal::kPageShift;
   // FreeBSD lets a third of the memory be wired (vm_pageout's v_free_count / 3).
@@ -207,6 +209,11 @@ int main(int argc, char** argv) {
               return true;
             }, "GLOB", "Leave mappings of files with such a path to the host; may be given several "
                        "times. * stands for slashes as well.")
+            .addOption({"serve-all-files"}, [&]() -> kj::MainBuilder::Validity {
+              options.usual_host_files = false;
+              return true;
+            }, "Serve also the files that are left to the host without being asked: *-shm, "
+               "*/lock.mdb, *-lock and /dev/shm/sem.*, through which programs synchronise.")
             .addOptionWithArg({"log-level"}, [&](auto text) { return set_log_level(options, text); },
                               "LEVEL", "trace, debug, info, warn (default), error or off. Log "
                               "lines go to stderr.")

@@ -23,11 +23,12 @@ constexpr std::uint64_t kPieceBytes = 1024 * 1024;
 /// RWF_NOAPPEND of Linux 6.9: the offset counts although the file was opened with O_APPEND.
 constexpr int kNoAppend = 0x20;
 
-/// The same file with the same rights, but without the flags that change how reads and writes work:
-/// O_APPEND would send every page to the end of the file, and O_DIRECT refuses the last part of
-/// one. The descriptor itself where the file cannot be opened again.
-hal::SharedDescriptor without_flags(const hal::SharedDescriptor& descriptor, int flags) {
-  if ((flags & (O_APPEND | O_DIRECT)) == 0) return descriptor;
+/// The same file with the same rights, but a description of our own: an error of the disk is told
+/// once to each, and the program's fsync() and ours must not take it from one another. And without the
+/// flags that change how reads and writes work: O_APPEND would send every page to the end of the
+/// file, and O_DIRECT refuses the last part of one. The descriptor itself where the file cannot be
+/// opened again.
+hal::SharedDescriptor opened_again(const hal::SharedDescriptor& descriptor, int flags) {
   const std::string path = "/proc/self/fd/" + std::to_string(descriptor.get());
   const int fd = ::open(path.c_str(), (flags & O_ACCMODE) | O_CLOEXEC | O_NONBLOCK);
   return fd >= 0 ? hal::SharedDescriptor(fd) : descriptor;
@@ -50,7 +51,7 @@ void FileStore::grant(hal::SharedDescriptor content) {
   const int flags = ::fcntl(content.get(), F_GETFL);
   if (flags < 0) throw Failure(errno, "look at a descriptor of " + subject_);
   if ((flags & O_PATH) != 0) throw Failure(EBADF, "use a descriptor of " + subject_);
-  const hal::SharedDescriptor plain = without_flags(content, flags);
+  const hal::SharedDescriptor plain = opened_again(content, flags);
   const int mode = flags & O_ACCMODE;
   if (mode != O_WRONLY) readable_ = plain;
   if (mode != O_RDONLY) {

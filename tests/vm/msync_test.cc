@@ -138,11 +138,11 @@ TEST_CASE("msync of private memory succeeds and writes nothing", "[msync]") {
   CHECK(f.count(Transfer::Kind::page_out) == 0);
 }
 
-TEST_CASE("an error of the pager is msync's, and the pages are written again later", "[msync]") {
+TEST_CASE("an error of the pager is msync's EIO, and the pages are written again later", "[msync]") {
   Fixture f;
   f.program->store(f.at, 71);
   f.machine.pagers.fail_next(Transfer::Kind::page_out, vm::error_from_errno(ENOSPC));
-  CHECK(f.program->msync(f.at, kPage, bsd::kSync).error == ENOSPC);
+  CHECK(f.program->msync(f.at, kPage, bsd::kSync).error == EIO);
   CHECK(f.byte(0) != 71);
   CHECK(f.program->msync(f.at, kPage, bsd::kSync).ok());
   CHECK(f.byte(0) == 71);
@@ -153,6 +153,41 @@ TEST_CASE("an error of making it durable is msync's", "[msync]") {
   f.program->store(f.at, 71);
   f.machine.pagers.fail_next(Transfer::Kind::sync, vm::Error::io);
   CHECK(f.program->msync(f.at, kPage, bsd::kSync).error == EIO);
+}
+
+// The host has let go of what it could not write, and tells of it once.
+TEST_CASE("what could not be made durable is written once more before msync succeeds", "[msync]") {
+  Fixture f;
+  f.program->store(f.at, 71);
+  for (const auto& object : f.machine.machine.objects().all()) object->sync_with_file();
+  f.machine.pagers.pump_all();
+  f.program->store(f.at + 3 * kPage, 72);
+  f.machine.pagers.fail_next(Transfer::Kind::sync, vm::Error::io);
+  REQUIRE(f.program->msync(f.at, kPage, bsd::kSync).error == EIO);
+  f.machine.pagers.forget_records();
+  CHECK(f.program->msync(f.at, kPage, bsd::kSync).ok());
+  CHECK(f.count(Transfer::Kind::page_out) == 1);
+  f.machine.pagers.forget_records();
+  CHECK(f.program->msync(f.at, kPage, bsd::kSync).ok());
+  CHECK(f.count(Transfer::Kind::page_out) == 0);
+}
+
+TEST_CASE("a sync that fails fails every msync that counts on it", "[msync]") {
+  Fixture f;
+  f.program->store(f.at, 71);
+  f.machine.pagers.hold(true);
+  const auto request = f.program->request(protocol::kCallMsync, {f.at, kPage, bsd::kSync});
+  const auto first = f.program->start(request);
+  Program other(f.machine);
+  const std::uint64_t at =
+      other.mmap(0, 4 * kPage, bsd::kReadWrite, bsd::kShared, f.file.open()).value;
+  const auto second = other.start(other.request(protocol::kCallMsync, {at, kPage, bsd::kSync}));
+  f.machine.pagers.fail_next(Transfer::Kind::sync, vm::Error::io);
+  f.machine.pagers.hold(false);
+  f.machine.pagers.pump_all();
+  CHECK(first->result().error == EIO);
+  CHECK(second->result().error == EIO);
+  CHECK(f.program->msync(f.at, kPage, bsd::kSync).ok());
 }
 
 TEST_CASE("msync writes what other programs stored in the same file", "[msync]") {

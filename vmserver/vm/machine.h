@@ -42,7 +42,14 @@ struct MachineOptions {
   /// Files that the host maps by itself: patterns of fnmatch(3) for their paths, in which `*` stands
   /// for slashes as well.
   std::vector<std::string> host_files;
+  /// And the usual ones: through which programs, served or not, talk by storing to memory. Those that
+  /// are served and those that are not would not hear each other.
+  bool usual_host_files = true;
 };
+
+/// SQLite's index of a write-ahead log, LMDB's lock files, named semaphores.
+inline constexpr const char* kUsualHostFiles[] = {"*-shm", "*/lock.mdb", "*-lock",
+                                                  "/dev/shm/sem.*"};
 
 class Machine {
  public:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 
 #include <spdlog/spdlog.h>
@@ -51,6 +52,10 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
   void start(const std::vector<PageRange>& runs) {
     // One more than there are, so that no early answer ends it before all are submitted.
     pending_ = runs.size() + 1;
+    if (durable_) {
+      const std::lock_guard guard(object_->lock_);
+      failures_before_ = object_->failed_syncs_;
+    }
     for (PageRange run : runs) {
       auto* part = new Part(shared_from_this());
       part->kind = Transfer::Kind::page_out;
@@ -88,12 +93,26 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       int none = 0;
       error_.compare_exchange_strong(none, to_errno(error));
     }
+    if (part != nullptr && part->kind == Transfer::Kind::sync) {
+      const std::lock_guard guard(object_->lock_);
+      if (error != Error::none) {
+        object_->sync_failed(syncing_);
+      } else if (object_->failed_syncs_ != failures_before_) {
+        // The host told another sync of a failure, and tells nobody twice. It may have been about
+        // what this one is to be sure of.
+        error_ = EIO;
+      }
+    }
     if (--pending_ != 0) return;
     if (durable_ && error_ == 0) {
       durable_ = false;
       pending_ = 1;
       auto* part = new Part(shared_from_this());
       part->kind = Transfer::Kind::sync;
+      {
+        const std::lock_guard guard(object_->lock_);
+        syncing_ = object_->begin_sync();
+      }
       object_->pager_->submit(*part);
       return;
     }
@@ -113,6 +132,8 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
   const Done done_;
   std::atomic<std::size_t> pending_{0};
   std::atomic<int> error_{0};
+  PageSet syncing_;               // what the sync is about
+  unsigned failures_before_ = 0;  // of the object's syncs, when this began
 };
 
 VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,

@@ -208,6 +208,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void collect_written(hal::PageRange pages, bool even_no_sync);
   /// A page-out has ended.
   void written_out(const Transfer& part, Error error);
+  /// Has a sync cover what the pager has until now, and says how it ended.
+  PageSet begin_sync();
+  void sync_failed(const PageSet& pages);
   bool stores_possible() const;
   void drop_clean(hal::PageRange pages);
   void drop_unless_stored_to(hal::PageRange pages);
@@ -253,6 +256,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::vector<std::unique_ptr<PageIn>> flight_;  // lock_; page-ins the pager has
   std::vector<std::unique_ptr<PageIn>> pool_;    // lock_; spare ones
   PageSet dirty_;                           // lock_
+  PageSet unsynced_;                        // lock_; the pager has them, the disk perhaps not
+  unsigned failed_syncs_ = 0;               // lock_
   std::vector<Waiting> waiting_;            // lock_; who waits for pages to be resident
   std::size_t writing_ = 0;                 // lock_; write-backs under way
   std::vector<Done> until_written_;         // lock_; who waits for all of these to end

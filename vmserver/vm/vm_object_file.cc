@@ -207,12 +207,36 @@ void VmObject::drop_unless_stored_to(PageRange pages) {
 void VmObject::written_out(const Transfer& part, Error error) {
   if (part.kind != Transfer::Kind::page_out) return;
   going_out_.subtract({interval(part.pages), 1U});
-  if (error != Error::none) dirty_.add(interval(part.pages));
+  if (error != Error::none) {
+    dirty_.add(interval(part.pages));
+  } else if (kind_ == Kind::file) {
+    unsynced_.add(interval(part.pages));
+    // Rather some too many than a list without end.
+    constexpr std::size_t kMostPieces = 1024;
+    if (unsynced_.iterative_size() > kMostPieces) unsynced_ = PageSet(boost::icl::hull(unsynced_));
+  }
   if (!part.stamps) return;
   const auto& [before, after] = *part.stamps;
   if (before != known_) changed_ = true;
   known_ = after;
   doubtful_ = true;
+}
+
+PageSet VmObject::begin_sync() { return std::exchange(unsynced_, {}); }
+
+// The host lets go of what it could not write, and a sync after that would find nothing to do and
+// succeed: so all of it is written once more.
+void VmObject::sync_failed(const PageSet& pages) {
+  ++failed_syncs_;
+  for (const auto& part : pages) {
+    PageRange rest = page_range(part).intersect(all_pages());
+    for (PageRange run = backing_->next_resident(rest); !run.empty();
+         run = backing_->next_resident(rest)) {
+      dirty_.add(interval(run));
+      rest = PageRange::between(run.end(), rest.end());
+    }
+  }
+  show_stores();
 }
 
 void VmObject::sync_with_file() {

@@ -111,7 +111,8 @@ void msync(VmSpace& space, Call& call) {
     if (invalidate && failed == Error::none) {
       for (const auto& [object, pages] : runs) object->invalidate(pages);
     }
-    call.finish(failed != Error::none ? failed : error);
+    // Whatever the host's reason was: FreeBSD's msync has learned to say EIO for KERN_FAILURE.
+    call.finish(failed != Error::none ? Error::io : error);
   });
 }
 

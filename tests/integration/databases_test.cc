@@ -1,0 +1,151 @@
+// Databases whose processes share files through mappings, read and write, some of them not served.
+#include <catch2/catch.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <random>
+#include <sstream>
+
+#include "tests/support/server.h"
+
+using support::Command;
+using support::Outcome;
+using support::Process;
+using support::ServerUnderTest;
+
+namespace {
+
+std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
+  const char* chosen = std::getenv(variable);
+  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : otherwise;
+}
+
+std::vector<std::string> peer(const std::string& script, std::vector<std::string> arguments) {
+  std::vector<std::string> words = {"/usr/bin/python3", "-B",
+                                    std::string(DATABASE_SCRIPTS) + "/" + script};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  return words;
+}
+
+Command unserved(std::vector<std::string> words) {
+  Command command;
+  command.arguments = std::move(words);
+  return command;
+}
+
+std::uint64_t last_number(const std::string& output) {
+  // Of whole lines: a process that is killed may leave half of one.
+  const std::size_t end = output.rfind('\n');
+  if (end == std::string::npos) return 0;
+  const std::size_t start = end == 0 ? 0 : output.rfind('\n', end - 1);
+  return std::strtoull(output.c_str() + (start == std::string::npos ? 0 : start + 1), nullptr, 10);
+}
+
+}  // namespace
+
+TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
+  const std::string mode = GENERATE("WAL", "DELETE");
+  const std::string seconds = std::to_string(number_from("SQLITE_SECONDS", 20));
+  INFO(mode);
+  ServerUnderTest server;
+  const std::string path = server.directory() / "database";
+  const auto script = [&](const std::vector<std::string>& arguments) {
+    return peer("sqlite_peer.py", arguments);
+  };
+  REQUIRE(support::run(unserved(script({"make", path, mode}))).text() == "status 0");
+
+  std::map<std::string, Process> writers;
+  std::map<std::string, Process> readers;
+  for (const bool served : {true, false}) {
+    for (int i = 0; i < 2; ++i) {
+      const std::string name = (served ? "served" : "unserved") + std::to_string(i);
+      const auto start = [&](const char* what) {
+        const auto words = script({what, path, mode, name, seconds});
+        return Process(served ? server.command(words) : unserved(words));
+      };
+      writers.emplace(name, start("write"));
+      readers.emplace(name, start("read"));
+    }
+  }
+  std::map<std::string, std::uint64_t> acknowledged;
+  const auto patience = std::chrono::seconds(number_from("SQLITE_SECONDS", 20) + 90);
+  for (auto& [name, process] : writers) {
+    const Outcome outcome = process.wait(patience);
+    CHECK(outcome.text() == "status 0");
+    acknowledged[name] = last_number(outcome.output);
+    CHECK(acknowledged[name] > 5);
+  }
+  for (auto& [name, process] : readers) {
+    const Outcome outcome = process.wait(patience);
+    CHECK(outcome.text() == "status 0");
+    CHECK(last_number(outcome.output) > 0);
+  }
+  std::cout << mode << ":";
+  for (const auto& [name, count] : acknowledged) std::cout << " " << name << " " << count;
+  std::cout << " rows\n";
+
+  for (const bool served : {false, true}) {
+    const auto words = script({"check", path, mode});
+    const Outcome outcome = support::run(served ? server.command(words) : unserved(words));
+    CHECK(outcome.text() == "status 0");
+    std::istringstream lines(outcome.output);
+    std::map<std::string, std::uint64_t> found;
+    for (std::string name; lines >> name;) lines >> found[name];
+    CHECK(found == acknowledged);
+  }
+}
+
+TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]") {
+  const std::string how = GENERATE("file", "map");
+  const std::chrono::seconds duration(number_from("LMDB_SECONDS", 20));
+  const std::uint64_t seed = number_from("TEST_SEED", std::random_device()());
+  std::cout << "seed " << seed << " (TEST_SEED sets it)\n";
+  INFO(how << ", TEST_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  ServerUnderTest server;
+  const std::string path = server.directory() / "environment";
+  const auto script = [&](const char* what) { return peer("lmdb_peer.py", {what, path, how}); };
+
+  REQUIRE(server.run(script("check")).text() == "status 0");
+  std::vector<Process> readers;
+  for (int i = 0; i < 2; ++i) readers.push_back(Process(server.command(script("read"))));
+  std::uint64_t acknowledged = 0;
+  unsigned kills = 0;
+  const auto end = std::chrono::steady_clock::now() + duration;
+  while (std::chrono::steady_clock::now() < end) {
+    Process writer(server.command(script("write")));
+    const auto life = std::chrono::milliseconds(random() % 1200);
+    const auto death = std::chrono::steady_clock::now() + life;
+    CHECK(support::eventually([&] {
+      return writer.ended() || std::chrono::steady_clock::now() > death;
+    }));
+    if (writer.ended()) FAIL("the writer has ended: " << writer.wait().text());
+    writer.signal(SIGKILL);
+    const Outcome outcome = writer.wait();
+    REQUIRE(outcome.signal == SIGKILL);
+    const std::uint64_t last = last_number(outcome.output);
+    if (last != 0) acknowledged = last;
+    ++kills;
+    for (Process& reader : readers) {
+      if (reader.ended()) FAIL("a reader has ended: " << reader.wait().text());
+    }
+    // Now and then all of it is looked at, by turns served and not.
+    if (kills % 10 != 0) continue;
+    const Outcome checked = kills % 20 == 0 ? server.run(script("check"))
+                                            : support::run(unserved(script("check")));
+    INFO("after " << kills << " kills");
+    REQUIRE(checked.text() == "status 0");
+    REQUIRE(last_number(checked.output) >= acknowledged);
+  }
+  for (Process& reader : readers) {
+    CHECK_FALSE(reader.ended());
+    CHECK(last_number(reader.output()) > 0);
+    reader.kill();
+  }
+  const Outcome checked = support::run(unserved(script("check")));
+  CHECK(checked.text() == "status 0");
+  CHECK(last_number(checked.output) >= acknowledged);
+  CHECK(acknowledged > 0);
+  std::cout << how << ": " << kills << " kills, " << acknowledged << " records acknowledged\n";
+}
