@@ -1,6 +1,6 @@
 // A mapping of the file arguments[0] that does what its standard input says, a line at a time, and
 // answers each with a line: "map shared rw", "load 10" ("-" where that is a bus error),
-// "store 10 200", "sync", "unmap", and "hammer 4" (see below), which the next line ends.
+// "store 10 200", "sync", "try sync" and "try fsync" ("error 5"), "unmap", and "hammer 4" (see below), which the next line ends.
 #include "check.h"
 
 #include <fcntl.h>
@@ -64,6 +64,14 @@ int main(int argc, char** argv) {
     } else if (strcmp(first, "sync") == 0) {
       check(msync(at, PAGES * PAGE, MS_SYNC) == 0);
       puts("synced");
+    } else if (strcmp(first, "try") == 0) {
+      const int result =
+          strcmp(second, "sync") == 0 ? msync(at, PAGES * PAGE, MS_SYNC) : fsync(file);
+      if (result == 0) {
+        puts("synced");
+      } else {
+        printf("error %d\n", errno);
+      }
     } else if (strcmp(first, "unmap") == 0) {
       check(munmap(at, PAGES * PAGE) == 0);
       at = NULL;
