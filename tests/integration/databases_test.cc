@@ -149,3 +149,43 @@ TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]"
   CHECK(acknowledged > 0);
   std::cout << how << ": " << kills << " kills, " << acknowledged << " records acknowledged\n";
 }
+
+TEST_CASE("git: a repository that served and unserved ones change at once", "[git]") {
+  ServerUnderTest server;
+  const std::string repository = server.directory() / "repository";
+  const std::string rounds = std::to_string(number_from("GIT_ROUNDS", 40));
+  const std::string make =
+      "set -e; export HOME=" + server.directory().path() +
+      "; git config --global gc.auto 0; git init -q -b main " + repository + "; cd " + repository +
+      "; git config user.name peer; git config user.email peer@example.org;"
+      " seq 1000 > seed; git add seed; git commit -q -m seed;"
+      " for branch in served0 served1 unserved0 unserved1; do"
+      "   git worktree add -q -b $branch " + repository + "-$branch; done";
+  REQUIRE(support::run(unserved({"/bin/sh", "-c", make})).text() == "status 0");
+
+  std::map<std::string, Process> peers;
+  for (const std::string branch : {"served0", "served1", "unserved0", "unserved1"}) {
+    const std::vector<std::string> words = {"/bin/sh",
+                                            std::string(DATABASE_SCRIPTS) + "/git_peer.sh",
+                                            repository, branch, rounds};
+    const bool served = branch.starts_with("served");
+    peers.emplace(branch, Process(served ? server.command(words) : unserved(words)));
+  }
+  for (auto& [branch, process] : peers) {
+    const Outcome outcome = process.wait(std::chrono::seconds(400));
+    CHECK(outcome.text() == "status 0");
+    const auto git = [&](const std::string& what) {
+      return std::vector<std::string>{"/bin/sh", "-c", "cd " + repository + " && git " + what};
+    };
+    for (const bool served : {true, false}) {
+      const auto answer = [&](const std::string& what) {
+        return support::run(served ? server.command(git(what)) : unserved(git(what)));
+      };
+      CHECK(answer("rev-parse " + branch).output == outcome.output);
+      CHECK(answer("rev-list --count main.." + branch).output == rounds + "\n");
+    }
+  }
+  const std::vector<std::string> check = {"/bin/sh", "-c", "cd " + repository + " && git fsck --full --strict"};
+  CHECK(support::run(unserved(check)).text() == "status 0");
+  CHECK(server.run(check).text() == "status 0");
+}
