@@ -3,6 +3,8 @@
 #include <signal.h>
 
 #include <catch2/catch.hpp>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <cstdio>
 #include <memory>
 #include <vector>
@@ -156,4 +158,38 @@ TEST_CASE("a framebuffer shows to one program what another has drawn") {
   const std::string device = server.socket() + ".fb/fb0";
   CHECK(server.run({"device", "framebuffer", device, "64", "48"}).text() == kOk);
   CHECK(server.run({"device", "framebuffer_shows", device, "64", "48"}).text() == kOk);
+}
+
+TEST_CASE("renames, links, holes, sparse and large files, mounts and memory files are as on the host") {
+  const std::string kind = GENERATE("disk", "tmpfs", "overlay");
+  INFO(kind);
+  ServerUnderTest server;
+  const support::TemporaryDirectory memory("/dev/shm");
+  const auto run = [&](bool served) {
+    const std::string name = served ? "served" : "native";
+    const std::string path = (kind == "disk" ? server.directory() : memory) / name;
+    REQUIRE(mkdir(path.c_str(), 0755) == 0);
+    std::string where = path;
+    if (kind == "overlay") {
+      for (const char* part : {"/lower", "/upper", "/work", "/merged"}) {
+        REQUIRE(mkdir((path + part).c_str(), 0755) == 0);
+      }
+      where = path + "/merged";
+      const std::string parts =
+          "lowerdir=" + path + "/lower,upperdir=" + path + "/upper,workdir=" + path + "/work";
+      REQUIRE(mount("overlay", where.c_str(), "overlay", 0, parts.c_str()) == 0);
+    }
+    support::Command command = server.command({"kinds_of_files", where});
+    if (!served) command.environment = support::plain_environment();
+    const support::Outcome outcome = support::run(command);
+    // The server lets go of the files of a program within a second of its end.
+    if (kind == "overlay") {
+      CHECK(support::eventually([&] { return umount(where.c_str()) == 0; }, std::chrono::seconds(1)));
+    }
+    CHECK(outcome.text() == "status 0");
+    return outcome.output;
+  };
+  const std::string native = run(false);
+  CHECK(native.size() > 400);
+  CHECK(run(true) == native);
 }
