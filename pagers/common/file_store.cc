@@ -23,15 +23,13 @@ constexpr std::uint64_t kPieceBytes = 1024 * 1024;
 /// RWF_NOAPPEND of Linux 6.9: the offset counts although the file was opened with O_APPEND.
 constexpr int kNoAppend = 0x20;
 
-/// The same file with the same rights, but a description of our own: an error of the disk is told
-/// once to each, and the program's fsync() and ours must not take it from one another. And without the
-/// flags that change how reads and writes work: O_APPEND would send every page to the end of the
-/// file, and O_DIRECT refuses the last part of one. The descriptor itself where the file cannot be
-/// opened again.
+/// The same file through a description of our own, or nothing: an error of the disk is told once to
+/// each, and the program's fsync() and ours must not take it from one another. And without the flags
+/// that change how reads and writes work: O_APPEND would send every page to the end of the file, and
+/// O_DIRECT refuses the last part of one.
 hal::SharedDescriptor opened_again(const hal::SharedDescriptor& descriptor, int flags) {
   const std::string path = "/proc/self/fd/" + std::to_string(descriptor.get());
-  const int fd = ::open(path.c_str(), (flags & O_ACCMODE) | O_CLOEXEC | O_NONBLOCK);
-  return fd >= 0 ? hal::SharedDescriptor(fd) : descriptor;
+  return hal::SharedDescriptor(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK));
 }
 
 }  // namespace
@@ -51,17 +49,30 @@ void FileStore::grant(hal::SharedDescriptor content) {
   const int flags = ::fcntl(content.get(), F_GETFL);
   if (flags < 0) throw Failure(errno, "look at a descriptor of " + subject_);
   if ((flags & O_PATH) != 0) throw Failure(EBADF, "use a descriptor of " + subject_);
-  const hal::SharedDescriptor plain = opened_again(content, flags);
   const int mode = flags & O_ACCMODE;
-  if (mode != O_WRONLY) readable_ = plain;
-  if (mode != O_RDONLY) {
-    writable_ = plain;
-    writable_appends_ = (::fcntl(plain.get(), F_GETFL) & O_APPEND) != 0;
+  if (mode != O_WRONLY) {
+    const hal::SharedDescriptor own = opened_again(content, O_RDONLY);
+    readable_ = own ? own : content;
+  }
+  if (mode == O_RDONLY) return;
+  if (opened_again(content, O_WRONLY)) {
+    place_ = opened_again(content, O_PATH);
+    writable_ = hal::SharedDescriptor();
+  } else {
+    writable_ = content;
+    writable_appends_ = (flags & O_APPEND) != 0;
   }
 }
 
+hal::SharedDescriptor FileStore::writer() const {
+  if (writable_) return writable_;
+  hal::SharedDescriptor file = opened_again(place_, O_WRONLY);
+  if (!file) throw Failure(errno, "open " + subject_ + " for writing");
+  return file;
+}
+
 std::uint64_t FileStore::content_bytes() const {
-  const int fd = readable_ ? readable_.get() : writable_.get();
+  const int fd = readable_ ? readable_.get() : place_ ? place_.get() : writable_.get();
   struct stat status;
   if (::fstat(fd, &status) != 0) throw Failure(errno, "fstat of " + subject_);
   if (!S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(status.st_size);
@@ -82,9 +93,10 @@ void FileStore::page_in(PageRange pages, ObjectMemory& memory) {
 }
 
 void FileStore::page_out(PageRange pages, ObjectMemory& memory) {
-  if (!writable_)
+  if (!writable_ && !place_)
     throw Failure(EACCES, "write " + text_of_span(pages.bytes(), pages.byte_offset()) + " of " +
                               subject_ + " through a descriptor that may only read");
+  const hal::SharedDescriptor file = writer();
   // A file that somebody cut short stays short, as it does under the kernel's own mappings.
   const std::uint64_t limit = std::min(bytes_, content_bytes());
   std::vector<char> data(std::min(pages.bytes(), kPieceBytes));
@@ -97,19 +109,19 @@ void FileStore::page_out(PageRange pages, ObjectMemory& memory) {
     for (std::uint64_t at = run.byte_offset(); at < end;) {
       const std::uint64_t piece = std::min(end - at, kPieceBytes);
       memory.read(at, piece, data.data());
-      write_all(data.data(), piece, at);
+      write_all(file.get(), data.data(), piece, at);
       at += piece;
     }
   }
 }
 
-void FileStore::write_all(const char* data, std::uint64_t bytes, std::uint64_t offset) {
+void FileStore::write_all(int file, const char* data, std::uint64_t bytes, std::uint64_t offset) {
   while (bytes > 0) {
     const iovec piece{const_cast<char*>(data), bytes};
     const ssize_t written =
         writable_appends_
-            ? ::pwritev2(writable_.get(), &piece, 1, static_cast<off_t>(offset), kNoAppend)
-            : ::pwrite(writable_.get(), data, bytes, static_cast<off_t>(offset));
+            ? ::pwritev2(file, &piece, 1, static_cast<off_t>(offset), kNoAppend)
+            : ::pwrite(file, data, bytes, static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0)
       throw Failure(written < 0 ? errno : EIO,
@@ -121,12 +133,13 @@ void FileStore::write_all(const char* data, std::uint64_t bytes, std::uint64_t o
 }
 
 std::optional<hal::FileStamp> FileStore::stamp() const {
-  return hal::stamp_of(readable_ ? readable_.get() : writable_.get());
+  return hal::stamp_of(readable_ ? readable_.get() : place_ ? place_.get() : writable_.get());
 }
 
 void FileStore::sync() {
-  const int fd = writable_ ? writable_.get() : readable_.get();
-  if (::fsync(fd) == 0) return;
+  // Through one that was there before anything was written, so that no error has passed by unseen.
+  const hal::SharedDescriptor file = readable_ ? readable_ : writer();
+  if (::fsync(file.get()) == 0) return;
   if (errno == EROFS || errno == EINVAL) return;  // nothing there that could be made durable
   throw Failure(errno, "fsync of " + subject_);
 }

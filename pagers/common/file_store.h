@@ -26,14 +26,19 @@ class FileStore final : public PagedStore {
   void grant(hal::SharedDescriptor content) override;
 
  private:
-  void write_all(const char* data, std::uint64_t bytes, std::uint64_t offset);
+  /// What to write through, for one page-out. Throws Failure.
+  hal::SharedDescriptor writer() const;
+  void write_all(int file, const char* data, std::uint64_t bytes, std::uint64_t offset);
 
   std::string subject_;  ///< "inode 8:1/1234"
   PageCopier& copier_;
   // The frame carries out one request of an object after the other, so these need no lock.
-  hal::SharedDescriptor readable_;
-  hal::SharedDescriptor writable_;
-  bool writable_appends_ = false;  ///< opened with O_APPEND and not to be had without
+  hal::SharedDescriptor readable_;  ///< may only read, or is the program's own
+  /// The file, to be opened for writing whenever there is something to write: nobody can execute a
+  /// file that somebody has open for that, and a mapping may outlive all of its descriptors.
+  hal::SharedDescriptor place_;
+  hal::SharedDescriptor writable_;  ///< the program's own, where the file cannot be opened again
+  bool writable_appends_ = false;   ///< and that appends
   std::uint64_t bytes_;            ///< what the server last said
 };
 

@@ -94,6 +94,10 @@ TEST_CASE("pipes, sockets, directories and closed descriptors are refused with t
   CHECK(result_of("other_descriptors") == kOk);
 }
 
+TEST_CASE("a program that was written through a mapping can be executed as soon as that is gone") {
+  CHECK(result_of("written_and_executed") == kOk);
+}
+
 TEST_CASE("a memfd and its mapping are one") { CHECK(result_of("memory_files") == kOk); }
 
 TEST_CASE("what only the kernel can map is the host's: perf events, io_uring, secret memory") {

@@ -278,7 +278,30 @@ static void kernel_objects(char** arguments) {
   }
 }
 
+// As linkers do it: nothing of the mapping is left when it is unmapped, or exec says ETXTBSY.
+static void written_and_executed(char** arguments) {
+  const int from = open("/bin/true", O_RDONLY);
+  struct stat status;
+  check(from >= 0 && fstat(from, &status) == 0);
+  const size_t bytes = (size_t)status.st_size;
+  for (int round = 0; round < 100; ++round) {
+    check(unlink(arguments[0]) == 0 || errno == ENOENT);
+    const int file = open(arguments[0], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    check(file >= 0 && ftruncate(file, (off_t)bytes) == 0);
+    byte* at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    check(at != MAP_FAILED);
+    check(pread(from, at, bytes, 0) == (ssize_t)bytes);
+    check(munmap(at, bytes) == 0 && close(file) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      execl(arguments[0], "true", NULL);
+      fail_check(__FILE__, __LINE__, "execl");
+    }
+    check_child(child);
+  }
+}
+
 CASES(CASE(read_private), CASE(read_shared), CASE(write_private), CASE(write_shared),
       CASE(part_synced), CASE(store_and_end), CASE(offsets), CASE(unaligned_offset), CASE(tail),
       CASE(grown), CASE(unlinked), CASE(fixed), CASE(rights), CASE(other_descriptors),
-      CASE(memory_files), CASE(kernel_objects), CASE(no_pager))
+      CASE(memory_files), CASE(kernel_objects), CASE(no_pager), CASE(written_and_executed))

@@ -63,23 +63,40 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       object_->machine_.counters().pageouts += run.count();
       object_->pager_->submit(*part);
     }
-    part_done(Error::none, nullptr);
+    part_done(Error::none, nullptr).tell();
   }
 
  private:
+  /// Who is to hear that all is over. By then neither this nor, perhaps, the object is there: who
+  /// unmapped a program and goes on to execute it must not find that we have it open for writing.
+  struct Ending {
+    Done done;
+    Error error = Error::none;
+    std::vector<Done> waiting;
+
+    void tell() const {
+      if (done) done(error);
+      for (const Done& one : waiting) one(Error::none);
+    }
+  };
+
   class Part final : public Transfer {
    public:
     explicit Part(std::shared_ptr<WriteBack> whole) : whole_(std::move(whole)) {}
     void done(Error error) override {
-      const std::unique_ptr<Part> self(this);
-      whole_->part_done(error, this);
+      std::unique_ptr<Part> self(this);
+      std::shared_ptr<WriteBack> whole = std::move(whole_);
+      const Ending ending = whole->part_done(error, this);
+      self.reset();
+      whole.reset();
+      ending.tell();
     }
 
    private:
     std::shared_ptr<WriteBack> whole_;
   };
 
-  void part_done(Error error, const Transfer* part) {
+  Ending part_done(Error error, const Transfer* part) {
     if (part != nullptr) {
       std::vector<Done> granted;
       {
@@ -103,7 +120,7 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
         error_ = EIO;
       }
     }
-    if (--pending_ != 0) return;
+    if (--pending_ != 0) return {};
     if (durable_ && error_ == 0) {
       durable_ = false;
       pending_ = 1;
@@ -114,22 +131,21 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
         syncing_ = object_->begin_sync();
       }
       object_->pager_->submit(*part);
-      return;
+      return {};
     }
     // It is over before anybody hears of it.
-    std::vector<Done> waiting;
-    {
-      const std::lock_guard guard(object_->lock_);
-      if (--object_->writing_ == 0) waiting.swap(object_->until_written_);
-      object_->show_stores();
-    }
-    if (done_) done_(error_from_errno(error_));
-    for (const Done& done : waiting) done(Error::none);
+    Ending ending;
+    ending.done = std::move(done_);
+    ending.error = error_from_errno(error_);
+    const std::lock_guard guard(object_->lock_);
+    if (--object_->writing_ == 0) ending.waiting.swap(object_->until_written_);
+    object_->show_stores();
+    return ending;
   }
 
   const std::shared_ptr<VmObject> object_;
   bool durable_;
-  const Done done_;
+  Done done_;
   std::atomic<std::size_t> pending_{0};
   std::atomic<int> error_{0};
   PageSet syncing_;               // what the sync is about

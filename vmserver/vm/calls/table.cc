@@ -99,11 +99,11 @@ void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool wri
     next();
     return;
   }
-  call.run_plan([written = std::move(written), write, next = std::move(next)](Error) {
+  call.run_plan([written = std::move(written), write, next = std::move(next)](Error) mutable {
     // If the program could not even make the range inaccessible, the stores it races with are its
     // own loss; what it wrote until now is not.
     auto pending = std::make_shared<std::atomic<std::size_t>>(written.size() + 1);
-    auto step = [pending, next](Error) {
+    const auto step = [pending, next](Error) {
       if (--*pending == 0) next();
     };
     for (const auto& [object, pages] : written) {
@@ -114,6 +114,8 @@ void settle_stores(VmSpace& space, Call& call, hal::VirtualRange range, bool wri
         step(Error::none);
       }
     }
+    // An object that goes with its mapping is gone before the answer.
+    written.clear();
     step(Error::none);
   });
 }
