@@ -59,6 +59,11 @@ struct {
   int (*fcntl)(int, int, ...);
   int (*flock)(int, int);
   int (*close)(int);
+  // Of libc's own, where a thread must not be cancelled.
+  ssize_t (*read_nocancel)(int, void*, size_t);
+  ssize_t (*pread_nocancel)(int, void*, size_t, off_t);
+  ssize_t (*write_nocancel)(int, const void*, size_t);
+  int (*open_nocancel)(const char*, int, ...);
   int (*close_nocancel)(int);
 } original;
 
@@ -128,9 +133,12 @@ Bytes written_unannounced(int descriptor, uint64_t at, uint64_t count) {
   return {end > count ? end - count : 0, end};
 }
 
+/// Whether a thread may be cancelled there. (Where libc's own function is called, that sees to it.)
+enum class Cancel { point, never };
+
 // A write: `act` has the kernel do it, `as_it_was` has libc's own function do it. `at`: where, or
 // kAnywhere; of at most so many bytes.
-template <class Act, class AsItWas>
+template <Cancel cancel = Cancel::point, class Act, class AsItWas>
 ssize_t written(int descriptor, const iovec* vector, uint64_t at, uint64_t at_most, bool append,
                 const Act& act, const AsItWas& as_it_was) {
   File file;
@@ -139,7 +147,7 @@ ssize_t written(int descriptor, const iovec* vector, uint64_t at, uint64_t at_mo
     file = file_of(descriptor);
     looked = true;
     if (is_mapped(file)) {
-      pthread_testcancel();
+      if (cancel == Cancel::point) pthread_testcancel();
       append |= appends(descriptor);
       const uint64_t before = position_of(descriptor);
       Change change(file, append            ? Bytes{file.bytes, kAnywhere}
@@ -173,7 +181,6 @@ ssize_t written(int descriptor, const iovec* vector, uint64_t at, uint64_t at_mo
 // tells what has changed, given its result.
 template <class Act, class Where>
 long changed(const File& file, int descriptor, Bytes at_most, const Act& act, const Where& where) {
-  pthread_testcancel();
   Change change(file, at_most);
   long result = act();
   if (failed(result)) return result;
@@ -188,7 +195,6 @@ long changed(const File& file, int descriptor, Bytes at_most, const Act& act, co
 template <class Act, class Where>
 long changed_once(const File& file, int descriptor, Bytes at_most, const Act& act,
                   const Where& where) {
-  pthread_testcancel();
   Change change(file, at_most);
   const long result = act();
   if (failed(result)) return result;
@@ -197,38 +203,49 @@ long changed_once(const File& file, int descriptor, Bytes at_most, const Act& ac
   return result;
 }
 
+void before_read_here(int descriptor, uint64_t bytes) {
+  if (__builtin_expect(!anybody_stores(), 1)) return;
+  const File file = file_of(descriptor);
+  if (is_stored_to(file)) before_read(file, bytes_from(position_of(descriptor), bytes));
+}
+
+void before_read_at(int descriptor, off_t at, uint64_t bytes) {
+  if (__builtin_expect(!anybody_stores(), 1)) return;
+  before_read(descriptor, bytes_from(static_cast<uint64_t>(at), bytes));
+}
+
 ssize_t file_read(int descriptor, void* buffer, size_t bytes) {
-  if (__builtin_expect(anybody_stores(), 0)) {
-    const File file = file_of(descriptor);
-    if (is_stored_to(file)) before_read(file, bytes_from(position_of(descriptor), bytes));
-  }
+  before_read_here(descriptor, bytes);
   return original.read(descriptor, buffer, bytes);
 }
 
+ssize_t file_read_nocancel(int descriptor, void* buffer, size_t bytes) {
+  before_read_here(descriptor, bytes);
+  return original.read_nocancel(descriptor, buffer, bytes);
+}
+
 ssize_t file_pread(int descriptor, void* buffer, size_t bytes, off_t at) {
-  if (__builtin_expect(anybody_stores(), 0)) {
-    before_read(descriptor, bytes_from(static_cast<uint64_t>(at), bytes));
-  }
+  before_read_at(descriptor, at, bytes);
   return original.pread(descriptor, buffer, bytes, at);
 }
 
+ssize_t file_pread_nocancel(int descriptor, void* buffer, size_t bytes, off_t at) {
+  before_read_at(descriptor, at, bytes);
+  return original.pread_nocancel(descriptor, buffer, bytes, at);
+}
+
 ssize_t file_readv(int descriptor, const iovec* vector, int count) {
-  if (__builtin_expect(anybody_stores(), 0)) {
-    const File file = file_of(descriptor);
-    if (is_stored_to(file)) before_read(file, {position_of(descriptor), kAnywhere});
-  }
+  before_read_here(descriptor, kAnywhere);
   return original.readv(descriptor, vector, count);
 }
 
 ssize_t file_preadv(int descriptor, const iovec* vector, int count, off_t at) {
-  if (__builtin_expect(anybody_stores(), 0)) {
-    before_read(descriptor, {static_cast<uint64_t>(at), kAnywhere});
-  }
+  before_read_at(descriptor, at, kAnywhere);
   return original.preadv(descriptor, vector, count, at);
 }
 
 ssize_t file_preadv2(int descriptor, const iovec* vector, int count, off_t at, int flags) {
-  if (__builtin_expect(anybody_stores(), 0)) before_read(descriptor, kWholeFile);
+  before_read_at(descriptor, 0, kAnywhere);
   return original.preadv2(descriptor, vector, count, at, flags);
 }
 
@@ -238,6 +255,14 @@ ssize_t file_write(int descriptor, const void* buffer, size_t bytes) {
       descriptor, &vector, kAnywhere, bytes, false,
       [&] { return sys(SYS_write, descriptor, buffer, bytes); },
       [&] { return original.write(descriptor, buffer, bytes); });
+}
+
+ssize_t file_write_nocancel(int descriptor, const void* buffer, size_t bytes) {
+  const iovec vector{const_cast<void*>(buffer), bytes};
+  return written<Cancel::never>(
+      descriptor, &vector, kAnywhere, bytes, false,
+      [&] { return sys(SYS_write, descriptor, buffer, bytes); },
+      [&] { return original.write_nocancel(descriptor, buffer, bytes); });
 }
 
 ssize_t file_pwrite(int descriptor, const void* buffer, size_t bytes, off_t at) {
@@ -284,6 +309,7 @@ ssize_t copied(int from, int to, const off_t* at, const Act& act, const AsItWas&
   if (anybody_stores()) before_read(from, kWholeFile);
   const File file = anybody_maps() ? file_of(to) : File{};
   if (is_mapped(file)) {
+    pthread_testcancel();
     const uint64_t before = position_of(to);
     return returned(changed_once(file, to, kWholeFile, act, [&](long count) {
       return copied_to(to, at, before, static_cast<uint64_t>(count));
@@ -354,6 +380,7 @@ int file_truncate(const char* path, off_t bytes) {
 int file_fallocate(int descriptor, int mode, off_t from, off_t count) {
   const File file = anybody_maps() ? file_of(descriptor) : File{};
   if (!is_mapped(file)) return original.fallocate(descriptor, mode, from, count);
+  pthread_testcancel();
   const auto act = [&] { return sys(SYS_fallocate, descriptor, mode, from, count); };
   if ((mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0) {
     return static_cast<int>(returned(changed_once(file, descriptor, kWholeFile, act, [&](long) {
@@ -417,6 +444,11 @@ int file_open(const char* path, int flags, unsigned mode) {
   return opened(AT_FDCWD, path, flags, [&] { return original.open(path, flags, mode); });
 }
 
+int file_open_nocancel(const char* path, int flags, unsigned mode) {
+  if ((flags & O_TRUNC) == 0 || !anybody_maps()) return original.open_nocancel(path, flags, mode);
+  return opened(AT_FDCWD, path, flags, [&] { return original.open_nocancel(path, flags, mode); });
+}
+
 int file_openat(int directory, const char* path, int flags, unsigned mode) {
   if ((flags & O_TRUNC) == 0 || !anybody_maps()) {
     return original.openat(directory, path, flags, mode);
@@ -432,17 +464,17 @@ int file_creat(const char* path, mode_t mode) {
 }
 
 int file_fsync(int descriptor) {
-  if (__builtin_expect(anybody_stores(), 0)) before_read(descriptor, kWholeFile);
+  before_read_at(descriptor, 0, kAnywhere);
   return original.fsync(descriptor);
 }
 
 int file_fdatasync(int descriptor) {
-  if (__builtin_expect(anybody_stores(), 0)) before_read(descriptor, kWholeFile);
+  before_read_at(descriptor, 0, kAnywhere);
   return original.fdatasync(descriptor);
 }
 
 int file_sync_range(int descriptor, off_t from, off_t count, unsigned flags) {
-  if (__builtin_expect(anybody_stores(), 0)) before_read(descriptor, kWholeFile);
+  before_read_at(descriptor, 0, kAnywhere);
   return original.sync_file_range(descriptor, from, count, flags);
 }
 
@@ -541,6 +573,10 @@ void catch_file_calls() {
       caught("fcntl64", file_fcntl, &original.fcntl),
       caught("flock", file_flock, &original.flock),
       caught("close", file_close, &original.close),
+      caught("__read_nocancel", file_read_nocancel, &original.read_nocancel),
+      caught("__pread64_nocancel", file_pread_nocancel, &original.pread_nocancel),
+      caught("__write_nocancel", file_write_nocancel, &original.write_nocancel),
+      caught("__open64_nocancel", file_open_nocancel, &original.open_nocancel),
       caught("__close_nocancel", file_close_nocancel, &original.close_nocancel),
   };
   redirect_libc(redirections, sizeof(redirections) / sizeof(redirections[0]));

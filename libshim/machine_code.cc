@@ -150,15 +150,20 @@ Instruction decode(const uint8_t* code, size_t room) {
     case 0x31: case 0x33: case 0x39: case 0x3b: case 0x63: case 0x84: case 0x85: case 0x88:
     case 0x89: case 0x8a: case 0x8b: case 0x8d:
       break;
+    case 0x3d:  // cmp of a number with eax
+      at += half ? 2 : 4;
+      return at <= room ? Instruction{at, 0} : Instruction{};
     case 0x80: case 0x83: case 0xc6:
       immediate = 1;
       break;
     case 0x81: case 0xc7:
       immediate = half ? 2 : 4;
       break;
-    case 0x0f:  // pxor, xorps, movups, movaps, movzbl
+    case 0x0f:  // pxor, xorps, movups, movaps, movzbl; syscall
       if (at >= room) return {};
       switch (code[at++]) {
+        case 0x05:
+          return {at, 0};
         case 0x11: case 0x29: case 0x57: case 0xb6: case 0xef:
           break;
         default:

@@ -221,6 +221,10 @@ TEST_CASE("x86-64: what a body began with stands elsewhere, and goes on behind i
   const Bytes look = {0x80, 0x3d, 0x34, 0x12, 0, 0, 0, 0x74, 0x17, 0xb8, 0, 0, 0, 0};
   CHECK(around(look) == Bytes{0x80, 0x3d} + words({0x1234u - 0x200000u}) + Bytes{0} +
                             jump_back(7, 7));
+  // xor %eax,%eax; syscall; cmp $-4095,%rax
+  const Bytes call = {0x31, 0xc0, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0x90};
+  CHECK(around(call) == Bytes(call.begin(), call.begin() + 10) + jump_back(10, 10));
+  CHECK(around(call, 4) == Bytes{0x31, 0xc0, 0x0f, 0x05} + jump_back(4, 4));
   // push %rbp; mov %esi,%r10d; mov %rdi,%rbp; push %rbx
   const Bytes saves = {0x55, 0x41, 0x89, 0xf2, 0x48, 0x89, 0xfd, 0x53, 0x90};
   CHECK(around(saves) == Bytes(saves.begin(), saves.begin() + 7) + jump_back(7, 7));
@@ -245,7 +249,7 @@ TEST_CASE("x86-64: what cannot stand elsewhere is left where it is", "[code]") {
   CHECK(size_at({0xcc, 0x53, 0x90, 0x90, 0x90, 0x90}, near) == 0);
   CHECK(size_at({0x53, 0x53}, near) == 0);
   CHECK(size_at({0xb8, 1, 0}, near) == 0);
-  CHECK(size_at({0x0f, 0x05, 0x90, 0x90, 0x90, 0x90}, near) == 0);
+  CHECK(size_at({0x0f, 0x0b, 0x90, 0x90, 0x90, 0x90}, near) == 0);
   // Too far away for the jump back, or for the operand.
   const Bytes simple = {0xb8, 40, 0, 0, 0, 0x0f, 0x05, 0xc3};
   CHECK(size_at(simple, near) != 0);
