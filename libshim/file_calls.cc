@@ -59,6 +59,10 @@ struct {
   int (*fcntl)(int, int, ...);
   int (*flock)(int, int);
   int (*close)(int);
+  void (*exit)(int);
+  int (*execve)(const char*, char* const*, char* const*);
+  int (*execveat)(int, const char*, char* const*, char* const*, int);
+  int (*fexecve)(int, char* const*, char* const*);
   // Of libc's own, where a thread must not be cancelled.
   ssize_t (*read_nocancel)(int, void*, size_t);
   ssize_t (*pread_nocancel)(int, void*, size_t, off_t);
@@ -533,6 +537,28 @@ int file_close_nocancel(int descriptor) {
   return original.close_nocancel(descriptor);
 }
 
+// Whoever waits for the program's end, or is executed by it, finds in the files what it stored.
+void file_exit(int status) {
+  before_unlock();
+  original.exit(status);
+}
+
+int file_execve(const char* path, char* const* arguments, char* const* environment) {
+  before_unlock();
+  return original.execve(path, arguments, environment);
+}
+
+int file_execveat(int directory, const char* path, char* const* arguments,
+                  char* const* environment, int flags) {
+  before_unlock();
+  return original.execveat(directory, path, arguments, environment, flags);
+}
+
+int file_fexecve(int descriptor, char* const* arguments, char* const* environment) {
+  before_unlock();
+  return original.fexecve(descriptor, arguments, environment);
+}
+
 // The types differ where libc's function takes any number of arguments.
 template <class Function, class Original>
 Redirection caught(const char* name, Function* target, Original** original_of) {
@@ -573,6 +599,10 @@ void catch_file_calls() {
       caught("fcntl64", file_fcntl, &original.fcntl),
       caught("flock", file_flock, &original.flock),
       caught("close", file_close, &original.close),
+      caught("_exit", file_exit, &original.exit),
+      caught("execve", file_execve, &original.execve),
+      caught("execveat", file_execveat, &original.execveat),
+      caught("fexecve", file_fexecve, &original.fexecve),
       caught("__read_nocancel", file_read_nocancel, &original.read_nocancel),
       caught("__pread64_nocancel", file_pread_nocancel, &original.pread_nocancel),
       caught("__write_nocancel", file_write_nocancel, &original.write_nocancel),

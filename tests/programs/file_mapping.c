@@ -112,6 +112,7 @@ static void store_and_end(char** arguments) {
   if (strcmp(arguments[1], "return") == 0) return;
   if (strcmp(arguments[1], "exit") == 0) exit(0);
   if (strcmp(arguments[1], "_exit") == 0) _exit(0);
+  if (strcmp(arguments[1], "exec") == 0) execl("/bin/true", "true", NULL);
   if (strcmp(arguments[1], "abort") == 0) abort();
   raise(SIGKILL);
 }
