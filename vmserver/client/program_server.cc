@@ -52,6 +52,12 @@ ProgramServer::~ProgramServer() {
 
 void ProgramServer::use(vm::Machine& machine) {
   machine_ = &machine;
+  machine.use_timer([this](std::chrono::milliseconds delay, std::function<void()> call) {
+    const auto timer = std::make_shared<boost::asio::steady_timer>(calls_, delay);
+    timer->async_wait([timer, call = std::move(call)](const boost::system::error_code& error) {
+      if (!error) call();
+    });
+  });
   machine.when_quiet([this] {
     if (draining_ || ending_) boost::asio::post(calls_, [this] { check_finished(); });
   });

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -76,6 +77,14 @@ class Machine {
   void when_quiet(std::function<void()> callback) { when_quiet_ = std::move(callback); }
   bool quiet() const { return write_backs_ == 0; }
 
+  /// Whoever calls something later. Without one nothing is.
+  using Timer = std::function<void(std::chrono::milliseconds, std::function<void()>)>;
+  void use_timer(Timer timer) { timer_ = std::move(timer); }
+  /// Any thread.
+  void later(std::chrono::milliseconds delay, std::function<void()> call) {
+    if (timer_) timer_(delay, std::move(call));
+  }
+
  private:
   friend class VmObject;
   void object_made(VmObject&) { ++object_count_; }
@@ -99,6 +108,7 @@ class Machine {
   std::atomic<std::uint64_t> wired_pages_{0};
   std::atomic<std::uint64_t> write_backs_{0};
   std::function<void()> when_quiet_;  // set before the first space exists
+  Timer timer_;                       // likewise
 };
 
 }  // namespace vm

@@ -1,6 +1,7 @@
 // msync and mincore, after the seed's functions and FreeBSD's vm_map_sync(); and what a program
 // that ends by itself asks for last.
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -168,7 +169,14 @@ void exit(VmSpace& space, Call& call) {
       }
     }
   }
-  write_back(runs, false, [&call](Error) { call.finish(Error::none); });
+  if (runs.empty()) return call.finish(Error::none);
+  // A pager that hangs keeps no program from ending: what it stored is kept, and goes later.
+  constexpr std::chrono::milliseconds kPatience{1000};
+  const auto answer = [&call, answered = std::make_shared<std::atomic<bool>>(false)] {
+    if (!answered->exchange(true)) call.finish(Error::none);
+  };
+  write_back(runs, false, [answer](Error) { answer(); });
+  space.machine().later(kPatience, answer);
 }
 
 }  // namespace vm::calls

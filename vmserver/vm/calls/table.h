@@ -39,7 +39,7 @@ void posix_madvise(VmSpace& space, Call& call);
 // content.cc
 void msync(VmSpace& space, Call& call);
 void mincore(VmSpace& space, Call& call);
-/// Gives what the program stored to the files; also before it unlocks one.
+/// Gives what the program stored to the files; also before it unlocks one. Answers within a second.
 void exit(VmSpace& space, Call& call);
 // files.cc
 void file_read(VmSpace& space, Call& call);
