@@ -118,23 +118,47 @@ void write_again(int descriptor, const File& file, const iovec* vector, Bytes by
   }
 }
 
-// Where `count` bytes went that were written from `at` on, or, if that is kAnywhere, at a position
-// that was `before`.
-Bytes written_to(int descriptor, const File& file, uint64_t at, uint64_t before, bool appended,
-                 uint64_t count) {
-  if (appended) return {file.bytes, file_of(descriptor).bytes};
-  if (at != kAnywhere) return bytes_from(at, count);
+// Where something was written. Threads and processes share positions and ends of files, and move them
+// at the same time.
+struct Place {
+  Bytes bytes;        // all of it; empty when it is not known
+  bool exact = false; // and nothing else
+};
+
+// `count` bytes, at a position that was `before`.
+Place written_here(int descriptor, uint64_t before, uint64_t count) {
   const uint64_t after = position_of(descriptor);
-  // Another thread may have moved it, too.
-  return {after - count < before ? after - count : before,
-          after > before + count ? after : before + count};
+  if (after == before + count) return {{before, after}, true};
+  // Others wrote as well, one behind the other, or somebody went elsewhere.
+  constexpr uint64_t kMostOfOthers = uint64_t{1} << 20;
+  if (after < before + count || after - before - count > kMostOfOthers) return {};
+  return {{before, after}, false};
 }
 
-// What it was before is not known: nobody had mapped it, or so it seemed.
-Bytes written_unannounced(int descriptor, uint64_t at, uint64_t count) {
-  if (at != kAnywhere && !appends(descriptor)) return bytes_from(at, count);
-  const uint64_t end = at != kAnywhere ? file_of(descriptor).bytes : position_of(descriptor);
-  return {end > count ? end - count : 0, end};
+// At the end of a file that was as `file` says.
+Place appended_to(int descriptor, const File& file, uint64_t count) {
+  const uint64_t end = file_of(descriptor).bytes;
+  return {{file.bytes, end}, end == file.bytes + count};
+}
+
+// What cannot be done twice.
+void end_once(Change& change, int descriptor, Bytes bytes) {
+  while (!change.end(descriptor, bytes)) say_debug("a change that took long is not sure to stay");
+}
+
+// To write elsewhere what was written would overwrite what others wrote there: only what is exact is
+// done twice.
+void end_write(Change& change, int descriptor, const File& file, const iovec* vector,
+               const Place& place) {
+  if (place.bytes.from >= place.bytes.to) {
+    change.end(-1, {});
+    after_lock();  // all mappings of this program's look at their files
+  } else if (!place.exact) {
+    end_once(change, descriptor, place.bytes);
+  } else if (!change.end(descriptor, place.bytes)) {
+    change.end(-1, {});
+    write_again(descriptor, file, vector, place.bytes);
+  }
 }
 
 /// Whether a thread may be cancelled there. (Where libc's own function is called, that sees to it.)
@@ -159,14 +183,11 @@ ssize_t written(int descriptor, const iovec* vector, uint64_t at, uint64_t at_mo
                                             : Bytes{before, kAnywhere});
       const long result = act();
       if (!failed(result) && result != 0) {
-        const Bytes bytes = written_to(descriptor, file, at, before, append,
-                                       static_cast<uint64_t>(result));
-        const Bytes own = {append ? bytes.to - static_cast<uint64_t>(result) : bytes.from,
-                           append ? bytes.to : bytes.from + static_cast<uint64_t>(result)};
-        if (!change.end(descriptor, bytes)) {
-          change.end(-1, {});
-          write_again(descriptor, file, vector, own);
-        }
+        const auto count = static_cast<uint64_t>(result);
+        const Place place = append            ? appended_to(descriptor, file, count)
+                            : at != kAnywhere ? Place{bytes_from(at, count), true}
+                                              : written_here(descriptor, before, count);
+        end_write(change, descriptor, file, vector, place);
       }
       return returned(result);
     }
@@ -176,8 +197,15 @@ ssize_t written(int descriptor, const iovec* vector, uint64_t at, uint64_t at_mo
   if (!looked) file = file_of(descriptor);
   if (!is_mapped(file)) return result;
   // Somebody mapped it in between, and may have stored into it.
-  const Bytes bytes = written_unannounced(descriptor, at, static_cast<uint64_t>(result));
-  write_again(descriptor, file, vector, bytes);
+  const auto count = static_cast<uint64_t>(result);
+  if (at != kAnywhere && !append && !appends(descriptor)) {
+    write_again(descriptor, file, vector, bytes_from(at, count));
+  } else {
+    const uint64_t end = at != kAnywhere ? file_of(descriptor).bytes : position_of(descriptor);
+    const Bytes bytes{end > count ? end - count : 0, end};
+    Change change(file, bytes);
+    end_once(change, descriptor, bytes);
+  }
   return result;
 }
 
@@ -202,8 +230,7 @@ long changed_once(const File& file, int descriptor, Bytes at_most, const Act& ac
   Change change(file, at_most);
   const long result = act();
   if (failed(result)) return result;
-  const Bytes bytes = where(result);
-  while (!change.end(descriptor, bytes)) say_debug("what was copied late is not sure to stay");
+  end_once(change, descriptor, where(result));
   return result;
 }
 
@@ -302,9 +329,7 @@ ssize_t file_pwritev2(int descriptor, const iovec* vector, int count, off_t at, 
 // Where a copy of `count` bytes went: `at` is the caller's, and has been moved by the kernel.
 Bytes copied_to(int descriptor, const off_t* at, uint64_t before, uint64_t count) {
   if (at != nullptr) return {static_cast<uint64_t>(*at) - count, static_cast<uint64_t>(*at)};
-  const uint64_t after = position_of(descriptor);
-  return {after - count < before ? after - count : before,
-          after > before + count ? after : before + count};
+  return written_here(descriptor, before, count).bytes;
 }
 
 // A copy into a file; `act` is libc's own function where nobody maps that.
@@ -326,7 +351,7 @@ ssize_t copied(int from, int to, const off_t* at, const Act& act, const AsItWas&
   const uint64_t count = static_cast<uint64_t>(result);
   const Bytes bytes = copied_to(to, at, position_of(to) - count, count);
   Change change(now, bytes);
-  change.end(to, bytes);
+  end_once(change, to, bytes);
   return result;
 }
 
@@ -426,9 +451,8 @@ int opened(int directory, const char* path, int flags, const AsItWas& as_it_was)
   int descriptor;
   if (announced) {
     Change change(file, kWholeFile);
-    do {
-      descriptor = as_it_was();
-    } while (!change.end(-1, {}) && descriptor >= 0 && sys(SYS_close, descriptor) == 0);
+    descriptor = as_it_was();
+    end_once(change, -1, {});
   } else {
     descriptor = as_it_was();
   }
@@ -438,7 +462,7 @@ int opened(int directory, const char* path, int flags, const AsItWas& as_it_was)
   if (!(announced && the_same) && is_mapped(found)) {
     // Somebody has put another file there, or mapped it in between.
     Change late(found, kWholeFile);
-    late.end(-1, {});
+    end_once(late, -1, {});
   }
   return descriptor;
 }

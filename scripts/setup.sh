@@ -14,7 +14,7 @@ die() {
 missing_packages() {
   local wanted installed
   wanted=$(awk -v kinds=" $* " '!/^#/ && NF == 2 && index(kinds, " " $1 " ") { print $2 }' \
-    "$root/scripts/packages" | sort)
+    "$root/scripts/packages" | sort -u)
   # dpkg-query fails when one of them is not known at all; the others are listed all the same.
   # shellcheck disable=SC2086
   installed=$(dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' $wanted \
