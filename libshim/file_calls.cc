@@ -151,12 +151,12 @@ void end_once(Change& change, int descriptor, Bytes bytes) {
 void end_write(Change& change, int descriptor, const File& file, const iovec* vector,
                const Place& place) {
   if (place.bytes.from >= place.bytes.to) {
-    change.end(-1, {});
+    change.give_up();
     after_lock();  // all mappings of this program's look at their files
   } else if (!place.exact) {
     end_once(change, descriptor, place.bytes);
   } else if (!change.end(descriptor, place.bytes)) {
-    change.end(-1, {});
+    change.give_up();
     write_again(descriptor, file, vector, place.bytes);
   }
 }

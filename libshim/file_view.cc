@@ -57,9 +57,11 @@ Change::Change(const File& file, Bytes at_most) : file_(file), at_most_(at_most)
 void Change::begin() {
   number_ = 0;
   if (!is_mapped(file_) || !ensure_session()) return;
+  begin_changing();
   const uint64_t args[6] = {file_.device, file_.inode, at_most_.from, at_most_.to};
   const Result result = call(protocol::kCallFileChange, args);
   if (result.error == 0) number_ = static_cast<uint64_t>(result.value);
+  if (number_ == 0) end_changing();
 }
 
 bool Change::end(int descriptor, Bytes changed) {
@@ -68,13 +70,22 @@ bool Change::end(int descriptor, Bytes changed) {
     begin();
     return number_ == 0;
   }
+  if (!say_changed(descriptor, changed)) return true;
+  begin();
+  return false;
+}
+
+void Change::give_up() {
+  if (number_ != 0) say_changed(-1, {});
+}
+
+bool Change::say_changed(int descriptor, Bytes changed) {
   if (changed.from >= changed.to) descriptor = -1;
   const uint64_t args[6] = {number_, changed.from, changed.to};
   number_ = 0;
   const Result result = call(protocol::kCallFileChanged, args, descriptor);
-  if (result.error != 0 || result.value == 0) return true;
-  begin();
-  return false;
+  end_changing();
+  return result.error == 0 && result.value != 0;
 }
 
 void after_lock() {

@@ -62,9 +62,7 @@ class Change {
  public:
   Change(const File& file, Bytes at_most);
   /// One that was not ended was not made.
-  ~Change() {
-    if (number_ != 0) end(-1, {});
-  }
+  ~Change() { give_up(); }
   Change(const Change&) = delete;
   Change& operator=(const Change&) = delete;
 
@@ -73,9 +71,13 @@ class Change {
   /// had to be told when it began but now somebody has: it has to be made once more, and has begun
   /// again.
   bool end(int descriptor, Bytes changed);
+  /// The same without a range, and for good.
+  void give_up();
 
  private:
   void begin();
+  /// Whether pages went ahead.
+  bool say_changed(int descriptor, Bytes changed);
 
   const SignalsBlocked blocked_;
   const File file_;

@@ -47,6 +47,7 @@ enum State : int { kNotYet, kServed, kUnserved };
 // one.
 struct {
   Lock lock;
+  Lock changing;  // see begin_changing()
   int state = kNotYet;
   int socket = -1;
   int userfaultfd = -1;
@@ -284,6 +285,7 @@ void start_session() {
 // The child of a fork. No other thread exists in it.
 void become_child(bool own_table) {
   self.lock.reset();
+  self.changing.reset();
   const int socket = self.socket;
   const int userfaultfd = self.userfaultfd;
   const bool intact = identity_of(socket) == self.socket_identity;
@@ -481,13 +483,26 @@ Result do_and_tell(protocol::TrapRequest& request) {
   return {};
 }
 
-}  // namespace
+// Whether the server may let it wait until a change of a file has ended: what gives stores to files.
+bool waits_for_changes(const protocol::TrapRequest& request) {
+  switch (request.call) {
+    case protocol::kCallMmap:
+      // FreeBSD's MAP_FIXED is the same number.
+      return (request.args[3] & MAP_FIXED) != 0 && self.stores_into_files;
+    case protocol::kCallMunmap:
+    case protocol::kCallMremap:
+    case protocol::kCallMsync:
+    case protocol::kCallExit:
+    case protocol::kCallUnlock:
+      return self.stores_into_files;
+    case protocol::kCallFileRead:
+      return true;
+    default:
+      return false;
+  }
+}
 
-Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
-            protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {
-  protocol::TrapRequest request = make_request(number, args, abi);
-  request.flags = flags;
-  SignalsBlocked blocked;
+Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
   self.lock.acquire();
   Outcome outcome;
   if (is_ours_to_do(request)) {
@@ -497,9 +512,9 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   }
   self.own.before(request);
   // Before it is answered: from then on it can be stored into.
-  if (number == protocol::kCallMmap && descriptor >= 0) {
+  if (request.call == protocol::kCallMmap && descriptor >= 0) {
     __atomic_store_n(&self.maps_files, true, __ATOMIC_RELAXED);
-    if ((args[3] & MAP_SHARED) != 0) {
+    if ((request.args[3] & MAP_SHARED) != 0) {
       __atomic_store_n(&self.stores_into_files, true, __ATOMIC_RELAXED);
     }
   }
@@ -515,6 +530,23 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
   self.lock.release();
   return outcome.result;
 }
+
+}  // namespace
+
+Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
+            protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {
+  protocol::TrapRequest request = make_request(number, args, abi);
+  request.flags = flags;
+  SignalsBlocked blocked;
+  const bool waits = waits_for_changes(request);
+  if (waits) self.changing.acquire();
+  const Result result = call_in_turn(request, descriptor, sink, context);
+  if (waits) self.changing.release();
+  return result;
+}
+
+void begin_changing() { self.changing.acquire(); }
+void end_changing() { self.changing.release(); }
 
 unsigned page_size() { return self.page_size; }
 

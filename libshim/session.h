@@ -41,6 +41,12 @@ long without_stub(long number, long first, long second);
 /// The server's page size.
 unsigned page_size();
 
+/// While one of its threads changes a file (file_view.h), a program makes no call that could wait for
+/// that: it would be held up by its own thread, whose next call has to wait for the one under way.
+/// Signals are blocked meanwhile. Comes before the lock of a call.
+void begin_changing();
+void end_changing();
+
 /// Whether the program has mapped a file, and whether it may have stored into one.
 bool maps_files();
 bool stores_into_files();

@@ -225,7 +225,7 @@ TEST_CASE("a file that others make longer or shorter takes its mappings along") 
 TEST_CASE("bytes that programs store and write beside each other in one page are all kept") {
   ServerUnderTest server;
   const std::string path = server.file("f", std::string(16 * kPage, '\0'));
-  const std::vector<std::string> kinds = {"s", "w", "sw", "sy", "wy", "swm", "wt"};
+  const std::vector<std::string> kinds = {"s", "w", "sw", "sy", "wy", "swm", "wt", "swh"};
   std::vector<Process> programs;
   for (std::size_t i = 0; i < kinds.size(); ++i) {
     support::Command command = server.command({"file_race", kinds[i], path, std::to_string(i)});

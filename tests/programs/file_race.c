@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 enum { PAGES = 16 };
@@ -34,6 +35,16 @@ static void write_it(size_t page, uint32_t count) {
   check(pwrite(file, &count, sizeof(count), (off_t)(page * PAGE + place)) == sizeof(count));
 }
 
+// Beside the first thread, and on the same file.
+static void* sync_all_the_time(void* unused) {
+  (void)unused;
+  for (;;) {
+    check(msync(at, PAGES * PAGE, MS_SYNC) == 0);
+    (void)in_file(0);
+  }
+  return NULL;
+}
+
 int main(int argc, char** argv) {
   check(argc == 4);
   file = open(argv[2], O_RDWR);
@@ -46,6 +57,10 @@ int main(int argc, char** argv) {
   const bool resizes = strchr(argv[1], 't') != NULL;
   at = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   check(at != MAP_FAILED);
+  pthread_t helper;
+  if (strchr(argv[1], 'h') != NULL) {
+    check(pthread_create(&helper, NULL, sync_all_the_time, NULL) == 0);
+  }
   puts("running");
   fflush(stdout);
   uint32_t count = 0;
