@@ -247,6 +247,8 @@ TEST_CASE("bytes that programs store and write beside each other in one page are
     counts.push_back(static_cast<std::uint32_t>(
         std::strtoul(outcome.output.c_str() + std::strlen("running\n"), nullptr, 10)));
   }
+  // A program of threads did not wait for itself.
+  CHECK(server.log().find("waited for no longer") == std::string::npos);
   for (std::size_t i = 0; i < kinds.size(); ++i) {
     INFO(kinds[i]);
     CHECK(counts[i] >= 16);
