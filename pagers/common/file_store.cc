@@ -72,7 +72,7 @@ hal::SharedDescriptor FileStore::writer() const {
 }
 
 std::uint64_t FileStore::content_bytes() const {
-  const int fd = readable_ ? readable_.get() : place_ ? place_.get() : writable_.get();
+  const int fd = any();
   struct stat status;
   if (::fstat(fd, &status) != 0) throw Failure(errno, "fstat of " + subject_);
   if (!S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(status.st_size);
@@ -133,7 +133,7 @@ void FileStore::write_all(int file, const char* data, std::uint64_t bytes, std::
 }
 
 std::optional<hal::FileStamp> FileStore::stamp() const {
-  return hal::stamp_of(readable_ ? readable_.get() : place_ ? place_.get() : writable_.get());
+  return hal::stamp_of(any());
 }
 
 void FileStore::sync() {

@@ -28,6 +28,10 @@ class FileStore final : public PagedStore {
  private:
   /// What to write through, for one page-out. Throws Failure.
   hal::SharedDescriptor writer() const;
+  /// Some descriptor of the file, to ask what it is like.
+  int any() const {
+    return readable_ ? readable_.get() : place_ ? place_.get() : writable_.get();
+  }
   void write_all(int file, const char* data, std::uint64_t bytes, std::uint64_t offset);
 
   std::string subject_;  ///< "inode 8:1/1234"

@@ -3,45 +3,19 @@
 #include <catch2/catch.hpp>
 
 #include "tests/support/failing_disk.h"
+#include "tests/support/mapper.h"
 #include "tests/support/server.h"
 
 using support::eventually;
 using support::FailingDisk;
+using support::Mapper;
 using support::pattern;
-using support::Process;
 using support::ServerUnderTest;
 
 namespace {
 
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kPages = 64;
-
-/// mapped_file, told what to do.
-class Mapper {
- public:
-  Mapper(const ServerUnderTest& server, const std::string& path) {
-    support::Command command = server.command({"mapped_file", path});
-    command.asks = true;
-    process_ = Process(command);
-    REQUIRE(ask("map shared rw") == "mapped");
-  }
-  std::string ask(const std::string& line) {
-    const std::size_t before = process_.output().size();
-    process_.say(line + "\n");
-    REQUIRE(eventually([&] {
-      const std::string output = process_.output();
-      return (output.size() > before && output.back() == '\n') || process_.ended();
-    }));
-    const std::string answer = process_.output().substr(before);
-    return answer.empty() ? "" : answer.substr(0, answer.size() - 1);
-  }
-  void store(std::size_t offset, unsigned value) {
-    REQUIRE(ask("store " + std::to_string(offset) + " " + std::to_string(value)) == "stored");
-  }
-
- private:
-  Process process_;
-};
 
 struct Fixture {
   FailingDisk disk;
@@ -52,6 +26,7 @@ struct Fixture {
   Fixture() {
     support::write_file(path, pattern(kPages * kPage));
     mapper = std::make_unique<Mapper>(server, path);
+    REQUIRE(mapper->ask("map shared rw") == "mapped");
   }
 };
 

@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/mapper.h"
 #include "tests/support/server.h"
 
 using support::eventually;
+using support::Mapper;
 using support::pattern;
 using support::Process;
 using support::ServerUnderTest;
@@ -23,36 +25,6 @@ constexpr std::size_t kPages = 64;
 const std::string kOk = "status 0";
 /// What is promised.
 constexpr std::chrono::seconds kSoon{1};
-
-/// mapped_file, told what to do.
-class Mapper {
- public:
-  Mapper(const ServerUnderTest& server, const std::string& path) {
-    support::Command command = server.command({"mapped_file", path});
-    command.asks = true;
-    process_ = Process(command);
-  }
-
-  /// What it answers to a line.
-  std::string ask(const std::string& line) {
-    const std::size_t before = process_.output().size();
-    process_.say(line + "\n");
-    REQUIRE(eventually([&] {
-      const std::string output = process_.output();
-      return (output.size() > before && output.back() == '\n') || process_.ended();
-    }));
-    const std::string answer = process_.output().substr(before);
-    return answer.empty() ? "" : answer.substr(0, answer.size() - 1);
-  }
-  std::string load(std::size_t offset) { return ask("load " + std::to_string(offset)); }
-  void store(std::size_t offset, unsigned value) {
-    REQUIRE(ask("store " + std::to_string(offset) + " " + std::to_string(value)) == "stored");
-  }
-  Process& process() { return process_; }
-
- private:
-  Process process_;
-};
 
 class HostFile {
  public:

@@ -425,23 +425,13 @@ void VmObject::collect_written(PageRange pages, bool even_no_sync) {
       dirty_.add(interval(mapping.pages_of(written)));
     });
     if (told) continue;
-    PageRange rest = mapping.pages_of(seen);
-    for (PageRange run = backing_->next_resident(rest); !run.empty();
-         run = backing_->next_resident(rest)) {
-      dirty_.add(interval(run));
-      rest = PageRange::between(run.end(), rest.end());
-    }
+    resident(mapping.pages_of(seen), [&](PageRange run) { dirty_.add(interval(run)); });
   }
 }
 
 void VmObject::presume_written(PageRange pages) {
   const std::lock_guard guard(lock_);
-  PageRange rest = pages;
-  for (PageRange run = backing_->next_resident(rest); !run.empty();
-       run = backing_->next_resident(rest)) {
-    dirty_.add(interval(run));
-    rest = PageRange::between(run.end(), rest.end());
-  }
+  resident(pages, [&](PageRange run) { dirty_.add(interval(run)); });
 }
 
 void VmObject::write_back(PageRange pages, bool durable, Done done) {

@@ -229,12 +229,7 @@ PageSet VmObject::begin_sync() { return std::exchange(unsynced_, {}); }
 void VmObject::sync_failed(const PageSet& pages) {
   ++failed_syncs_;
   for (const auto& part : pages) {
-    PageRange rest = page_range(part).intersect(all_pages());
-    for (PageRange run = backing_->next_resident(rest); !run.empty();
-         run = backing_->next_resident(rest)) {
-      dirty_.add(interval(run));
-      rest = PageRange::between(run.end(), rest.end());
-    }
+    resident(page_range(part), [&](PageRange run) { dirty_.add(interval(run)); });
   }
   show_stores();
 }
