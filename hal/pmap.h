@@ -89,6 +89,11 @@ class Pmap {
   virtual bool collect_written(VirtualRange range,
                                const std::function<void(VirtualRange)>& sink) = 0;
 
+  /// Tracks all of `range` (mapped as Sharing::shared_tracked) anew. For pages that have just been
+  /// dropped: a host may lose the mark of an absent page, and one that arrives without it would
+  /// count as written.
+  virtual void track_anew(VirtualRange range) = 0;
+
   /// Tells `sink` every run of pages that the program has mapped now, by address. Returns false
   /// when that cannot be told.
   virtual bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) = 0;

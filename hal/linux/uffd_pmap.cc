@@ -290,6 +290,23 @@ bool UffdPmap::collect_written(VirtualRange range,
   return told && (any || alive());
 }
 
+// A touch that has found the page in the memfd, and maps it after the hole punch took the page out
+// of the page tables, has the punch take it out a second time, now with the mark
+// (ZAP_FLAG_DROP_MARKER in the kernel's mm/memory.c). UFFDIO_WRITEPROTECT would do here, but fails
+// while the program forks.
+void UffdPmap::track_anew(VirtualRange range) {
+  const SharedDescriptor pagemap = this->pagemap();
+  if (!pagemap) return;
+  pm_scan_arg request{};
+  request.size = sizeof(request);
+  request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+  request.start = range.start().value();
+  request.end = range.end().value();
+  // What is refused costs no store: the page counts as written.
+  while (ioctl(pagemap.get(), PAGEMAP_SCAN, &request) < 0 && (errno == EINTR || errno == EAGAIN)) {
+  }
+}
+
 bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) {
   const SharedDescriptor pagemap = this->pagemap();
   if (!pagemap) return false;

@@ -65,6 +65,7 @@ class UffdPmap final : public Pmap {
   bool forking() override;
   bool collect_written(VirtualRange range,
                        const std::function<void(VirtualRange)>& sink) override;
+  void track_anew(VirtualRange range) override;
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 

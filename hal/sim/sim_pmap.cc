@@ -108,7 +108,10 @@ bool SimPmap::bring_in(const SimRegion& region, VirtualAddress page, bool& beyon
   }
   SimFramePointer frame = region.backing->frame(index);
   if (!frame) return false;
-  pages_.entry(page) = {.frame = std::move(frame), .of_object = true};
+  const bool unmarked = unmarked_.erase(page) != 0;
+  pages_.entry(page) = {.frame = std::move(frame),
+                        .of_object = true,
+                        .written = unmarked && region.sharing == Sharing::shared_tracked};
   return true;
 }
 
@@ -251,6 +254,16 @@ bool SimPmap::collect_written(VirtualRange range,
   return true;
 }
 
+void SimPmap::track_anew(VirtualRange range) {
+  const std::lock_guard guard(memory_->lock());
+  track_locked(range);
+}
+
+void SimPmap::track_locked(VirtualRange range) {
+  pages_.for_each(range, [](VirtualAddress, SimPage& page) { page.written = false; });
+  unmarked_.erase(unmarked_.lower_bound(range.start()), unmarked_.lower_bound(range.end()));
+}
+
 bool SimPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) {
   const std::lock_guard guard(memory_->lock());
   if (!alive_) return false;
@@ -294,8 +307,10 @@ void SimPmap::drop_pages_of(const SimBacking& backing, PageRange pages, bool eve
     const PageRange seen = pages.intersect(PageRange(region.page, region.range.pages()));
     if (seen.empty()) continue;
     const VirtualAddress from = region.range.start() + bytes_from_pages(seen.first() - region.page);
-    pages_.for_each(VirtualRange(from, from + seen.bytes()), [&](VirtualAddress, SimPage& page) {
-      if (even_owned || page.of_object) page = SimPage();
+    pages_.for_each(VirtualRange(from, from + seen.bytes()), [&](VirtualAddress at, SimPage& page) {
+      if (!even_owned && !page.of_object) return;
+      page = SimPage();
+      if (region.sharing == Sharing::shared_tracked) unmarked_.insert(at);
     });
   }
 }

@@ -18,6 +18,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -121,6 +122,7 @@ class SimPmap final : public Pmap {
   bool alive() override;
   bool collect_written(VirtualRange range,
                        const std::function<void(VirtualRange)>& sink) override;
+  void track_anew(VirtualRange range) override;
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
@@ -139,6 +141,7 @@ class SimPmap final : public Pmap {
   void put(SimRegion region);
   void erase(VirtualRange range);
   void wake_locked(VirtualRange range);
+  void track_locked(VirtualRange range);
   void drop_pages_of(const SimBacking& backing, PageRange pages, bool even_owned);
   bool bring_in(const SimRegion& region, VirtualAddress page, bool& beyond);
 
@@ -162,6 +165,9 @@ class SimPmap final : public Pmap {
 
   Regions regions_;                       // memory_->lock(); by start
   SimPageTable pages_;                    // memory_->lock()
+  // memory_->lock(); absent pages that count as written when they come, as a host may have it that
+  // loses the mark of a page that is dropped. Here it always does.
+  std::set<VirtualAddress> unmarked_;
   std::list<SimWaiter*> waiters_;         // memory_->lock()
   std::condition_variable woken_;
   bool alive_ = true;                     // memory_->lock()

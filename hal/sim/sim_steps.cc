@@ -61,6 +61,7 @@ void SimPmap::put(SimRegion region) {
 
 void SimPmap::erase(VirtualRange range) {
   cut(range);
+  unmarked_.erase(unmarked_.lower_bound(range.start()), unmarked_.lower_bound(range.end()));
   for (auto it = first_in(range);
        it != regions_.end() && it->second.range.start() < range.end();) {
     pages_.erase(it->second.range);
@@ -123,7 +124,7 @@ int SimPmap::apply_step(const Step& step) {
       if (!covered(range)) return ENOENT;
       cut(range);
       for_each_region(range, [](SimRegion& region) { region.sharing = Sharing::shared_tracked; });
-      pages_.for_each(range, [](VirtualAddress, SimPage& page) { page.written = false; });
+      track_locked(range);
       return 0;
     case Step::Kind::protect:
       return protect(step);

@@ -66,6 +66,31 @@ TEST_CASE("what others write shows in mappings after a pass of the syncer", "[fi
   CHECK(f.program.load(at + 12 * kPage) == 202);
 }
 
+TEST_CASE("a page that came anew and was only loaded is not given to the file", "[file_view]") {
+  Fixture f;
+  const std::uint64_t at = f.map(bsd::kShared);
+  f.program.load(at + kPage);
+  SECTION("after others changed it") {
+    f.file.change(kPage, std::byte{201});
+    f.sync();
+  }
+  SECTION("after it had gone with the end of the file") {
+    f.program.store(at + kPage, 1);
+    f.file.resize(kPage);
+    f.sync();
+    f.file.resize(4 * kPage);
+    f.sync();
+  }
+  f.program.load(at + kPage);
+  f.file.change(kPage + 9, std::byte{202});
+  f.machine.pagers.forget_records();
+  f.sync();
+  f.sync();
+  CHECK(f.machine.pagers.records(Transfer::Kind::page_out).empty());
+  CHECK(f.byte(kPage + 9) == 202);
+  CHECK(f.program.load(at + kPage + 9) == 202);
+}
+
 TEST_CASE("a private mapping keeps its own pages when the file changes", "[file_view]") {
   Fixture f;
   const std::uint64_t at = f.map(bsd::kPrivate);

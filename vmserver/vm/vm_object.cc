@@ -378,6 +378,14 @@ bool VmObject::outdated_in_flight() const {
                      [](const auto& transfer) { return transfer->outdated; });
 }
 
+PageSet VmObject::outdated_pages() const {
+  PageSet pages;
+  for (const auto& transfer : flight_) {
+    if (transfer->outdated) pages.add(interval(transfer->pages));
+  }
+  return pages;
+}
+
 void VmObject::outdate_flights() {
   for (const auto& transfer : flight_) transfer->outdated = true;
 }
@@ -463,11 +471,6 @@ void VmObject::write_back(PageRange pages, bool durable, Done done) {
     return;
   }
   std::make_shared<WriteBack>(shared_from_this(), durable, std::move(done))->start(runs);
-}
-
-bool VmObject::dirty() const {
-  const std::lock_guard guard(lock_);
-  return !dirty_.empty();
 }
 
 PageRange VmObject::all_pages() const {

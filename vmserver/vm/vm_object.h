@@ -162,7 +162,6 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// `done` when the content has them and what others gave it before, with the first error of its
   /// own; pages that failed are dirty again.
   void write_back(hal::PageRange pages, bool durable, Done done);
-  bool dirty() const;
   /// From the first page to the last.
   hal::PageRange all_pages() const;
 
@@ -204,6 +203,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   // All of these need lock_.
   bool in_flight(hal::PageIndex page) const;
   bool outdated_in_flight() const;
+  PageSet outdated_pages() const;
   void outdate_flights();
   void collect_written(hal::PageRange pages, bool even_no_sync);
   /// A page-out has ended.
@@ -214,6 +214,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   bool stores_possible() const;
   void drop_clean(hal::PageRange pages);
   void drop_unless_stored_to(hal::PageRange pages);
+  void track_anew(hal::PageRange pages);
   void set_size(std::uint64_t bytes, std::span<const std::byte> tail);
   /// Whether a change that has begun keeps dirty pages of these back.
   bool kept_back(hal::PageRange pages) const;

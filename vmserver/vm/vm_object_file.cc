@@ -17,6 +17,7 @@ namespace vm {
 
 using hal::PageIndex;
 using hal::PageRange;
+using hal::VirtualRange;
 
 namespace {
 
@@ -129,7 +130,9 @@ void VmObject::set_size(std::uint64_t bytes, std::span<const std::byte> tail) {
       backing_->put(bytes_, tail);
     }
     bytes_ = bytes;
+    const PageIndex old_end(backing_->pages());
     backing_->resize(pages);
+    if (PageIndex(pages) < old_end) track_anew(PageRange::between(PageIndex(pages), old_end));
   } catch (const std::system_error& error) {
     spdlog::error("{}: to {} bytes: {}", describe(), bytes, error.what());
   }
@@ -155,6 +158,8 @@ void VmObject::drop_clean(PageRange pages) {
   PageSet clean;
   clean.add(interval(pages));
   clean -= dirty_;
+  // What is on its way in, and out of date, is dropped when it is there.
+  if (compare) clean -= outdated_pages();
   for (const auto& [going, count] : going_out_) clean.subtract(going);
   try {
     for (const auto& part : clean) {
@@ -193,6 +198,7 @@ void VmObject::drop_unless_stored_to(PageRange pages) {
   for (const auto& part : clean) {
     const PageRange run = page_range(part);
     backing_->take(run, after.data());
+    track_anew(run);
     for (std::uint64_t i = 0; i < run.count(); ++i) {
       const PageIndex page = run.first() + i;
       const std::byte* const then = before.data() + hal::bytes_from_pages(page - pages.first());
@@ -201,6 +207,15 @@ void VmObject::drop_unless_stored_to(PageRange pages) {
       backing_->put(page.byte_offset(), std::span(now, hal::kPageSize));
       dirty_.add(interval(PageRange(page, 1)));
     }
+  }
+}
+
+// For absent pages that are not on their way in: nobody can store into one before this is done.
+void VmObject::track_anew(PageRange pages) {
+  for (MapEntry& mapping : mappings_) {
+    if (!mapping.tracked()) continue;
+    const VirtualRange seen = mapping.range_of(pages);
+    if (!seen.empty()) mapping.space->pmap().track_anew(seen);
   }
 }
 
