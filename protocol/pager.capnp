@@ -31,7 +31,7 @@ struct Claim {
 
 struct Attributes {
   device @0 :UInt64;      # st_dev of the file; 0 for anonymous objects
-  inode @1 :UInt64;       # anonymous objects: a number that no other object has
+  inode @1 :UInt64;
   bytes @2 :UInt64;       # size of the content; anonymous: of the object
   rawDevice @3 :UInt64;   # st_rdev of a device
   writable @4 :Bool;      # whether `content` may be written
@@ -40,27 +40,12 @@ struct Attributes {
 
 interface Pager {
   open @0 (attributes :Attributes, content :Descriptor, memory :Descriptor)
-      -> (status :Status, object :PagedObject, layout :Layout, content :UInt64);
+      -> (status :Status, object :PagedObject, layout :Layout);
   # Takes charge of one object. `content` is the descriptor the program mapped (null for anonymous
   # objects), `memory` the memfd for its pages. The object is given up when the server drops the
-  # returned capability. Where the pager is the only one to have what was written out, the returned
-  # `content` names what it has: when a later open of the same object names another, that is lost. 0
-  # where it is somewhere else (in a file).
+  # returned capability.
 
   framebuffer @1 (name :Text) -> (found :Bool, framebuffer :Framebuffer);
-
-  swap @2 () -> (areas :List(SwapArea));
-  # Where the pager keeps anonymous memory that was written out.
-}
-
-struct SwapArea {
-  path @0 :Text;           # of the file or block device; as it was given
-  bytes @1 :UInt64;        # how large it may become
-  usedBytes @2 :UInt64;
-  pagesIn @3 :UInt64;      # read since the pager started
-  pagesOut @4 :UInt64;     # written
-  storedPages @5 :UInt64;  # pages that are here; with compression they take less than they hold
-  zeroPages @6 :UInt64;    # pages that are known to be zero and take no room; in the first area
 }
 
 struct Status {
@@ -105,9 +90,6 @@ interface PagedObject {
 
   grant @4 (content :Descriptor) -> ();
   # A descriptor with the right to write, after the object was opened with one that had not.
-
-  discard @5 (firstPage :UInt64, pageCount :UInt64) -> ();
-  # Nobody will ask for what was written out of these pages. They are as if they never had been.
 }
 
 struct Framebuffer {
