@@ -247,22 +247,27 @@ bool UffdPmap::forking() {
 
 namespace {
 
+// PAGEMAP_SCAN, once it is not interrupted: how many regions it found, or -1.
+int scan_once(int pagemap, pm_scan_arg& request) {
+  request.size = sizeof(request);
+  for (;;) {
+    request.walk_end = 0;
+    const int found = ioctl(pagemap, PAGEMAP_SCAN, &request);
+    if (found >= 0 || (errno != EINTR && errno != EAGAIN)) return found;
+  }
+}
+
 // One PAGEMAP_SCAN over `range`, in as many calls as its answers need. False when it is refused.
 bool scan(int pagemap, VirtualRange range, pm_scan_arg request,
           const std::function<void(const page_region&)>& sink) {
   page_region regions[256];
-  request.size = sizeof(request);
   request.start = range.start().value();
   request.end = range.end().value();
   request.vec = reinterpret_cast<std::uint64_t>(regions);
   request.vec_len = std::size(regions);
   while (request.start < request.end) {
-    request.walk_end = 0;
-    const int found = ioctl(pagemap, PAGEMAP_SCAN, &request);
-    if (found < 0) {
-      if (errno == EINTR || errno == EAGAIN) continue;
-      return false;
-    }
+    const int found = scan_once(pagemap, request);
+    if (found < 0) return false;
     for (int i = 0; i < found; ++i) sink(regions[i]);
     if (request.walk_end <= request.start) return false;
     request.start = request.walk_end;
@@ -298,13 +303,11 @@ void UffdPmap::track_anew(VirtualRange range) {
   const SharedDescriptor pagemap = this->pagemap();
   if (!pagemap) return;
   pm_scan_arg request{};
-  request.size = sizeof(request);
   request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
   request.start = range.start().value();
   request.end = range.end().value();
   // What is refused costs no store: the page counts as written.
-  while (ioctl(pagemap.get(), PAGEMAP_SCAN, &request) < 0 && (errno == EINTR || errno == EAGAIN)) {
-  }
+  (void)scan_once(pagemap.get(), request);
 }
 
 bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) {

@@ -261,6 +261,10 @@ void SimPmap::track_anew(VirtualRange range) {
 
 void SimPmap::track_locked(VirtualRange range) {
   pages_.for_each(range, [](VirtualAddress, SimPage& page) { page.written = false; });
+  mark(range);
+}
+
+void SimPmap::mark(VirtualRange range) {
   unmarked_.erase(unmarked_.lower_bound(range.start()), unmarked_.lower_bound(range.end()));
 }
 

@@ -142,6 +142,7 @@ class SimPmap final : public Pmap {
   void erase(VirtualRange range);
   void wake_locked(VirtualRange range);
   void track_locked(VirtualRange range);
+  void mark(VirtualRange range);
   void drop_pages_of(const SimBacking& backing, PageRange pages, bool even_owned);
   bool bring_in(const SimRegion& region, VirtualAddress page, bool& beyond);
 

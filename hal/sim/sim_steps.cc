@@ -61,7 +61,7 @@ void SimPmap::put(SimRegion region) {
 
 void SimPmap::erase(VirtualRange range) {
   cut(range);
-  unmarked_.erase(unmarked_.lower_bound(range.start()), unmarked_.lower_bound(range.end()));
+  mark(range);
   for (auto it = first_in(range);
        it != regions_.end() && it->second.range.start() < range.end();) {
     pages_.erase(it->second.range);

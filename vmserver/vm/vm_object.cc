@@ -348,10 +348,9 @@ bool VmObject::prefetch_locked(PageRange pages) {
 }
 
 void VmObject::wake(PageRange pages) {
-  for (MapEntry& mapping : mappings_) {
-    const VirtualRange seen = mapping.range_of(pages);
-    if (!seen.empty()) mapping.space->pmap().wake(seen);
-  }
+  for_each_view(pages, [](MapEntry& mapping, VirtualRange seen) {
+    mapping.space->pmap().wake(seen);
+  });
 }
 
 void VmObject::page_in_done(PageIn& transfer, Error error) {
@@ -407,10 +406,9 @@ void VmObject::page_in_ended(PageIn& transfer, Error error) {
          run = backing_->next_absent(rest)) {
       machine_.counters().failed_faults += 1;
       machine_.counters().pageins -= run.count();
-      for (MapEntry& mapping : mappings_) {
-        const VirtualRange seen = mapping.range_of(run);
-        if (!seen.empty()) mapping.space->pmap().fail(seen);
-      }
+      for_each_view(run, [](MapEntry& mapping, VirtualRange seen) {
+        mapping.space->pmap().fail(seen);
+      });
       rest = PageRange::between(run.end(), rest.end());
     }
   }
@@ -425,16 +423,14 @@ void VmObject::collect_written() {
 }
 
 void VmObject::collect_written(PageRange pages, bool even_no_sync) {
-  for (MapEntry& mapping : mappings_) {
-    if (!mapping.tracked() || (mapping.no_sync && !even_no_sync)) continue;
-    const VirtualRange seen = mapping.range_of(pages);
-    if (seen.empty()) continue;
+  for_each_view(pages, [&](MapEntry& mapping, VirtualRange seen) {
+    if (!mapping.tracked() || (mapping.no_sync && !even_no_sync)) return;
     const bool told = mapping.space->pmap().collect_written(seen, [&](VirtualRange written) {
       dirty_.add(interval(mapping.pages_of(written)));
     });
-    if (told) continue;
+    if (told) return;
     resident(mapping.pages_of(seen), [&](PageRange run) { dirty_.add(interval(run)); });
-  }
+  });
 }
 
 void VmObject::presume_written(PageRange pages) {

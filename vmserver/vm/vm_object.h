@@ -226,6 +226,15 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::vector<Done> begin_waiting();
   std::vector<PutOff> take_put_off();
 
+  /// Calls `visit` with every mapping that shows some of `pages`, and where it does.
+  template <class Visit>
+  void for_each_view(hal::PageRange pages, Visit visit) {
+    for (MapEntry& mapping : mappings_) {
+      const hal::VirtualRange seen = mapping.range_of(pages);
+      if (!seen.empty()) visit(mapping, seen);
+    }
+  }
+
   // These do not need lock_.
   void resume(std::vector<PutOff> put_off);
   void overtake_slow_changes();

@@ -212,11 +212,9 @@ void VmObject::drop_unless_stored_to(PageRange pages) {
 
 // For absent pages that are not on their way in: nobody can store into one before this is done.
 void VmObject::track_anew(PageRange pages) {
-  for (MapEntry& mapping : mappings_) {
-    if (!mapping.tracked()) continue;
-    const VirtualRange seen = mapping.range_of(pages);
-    if (!seen.empty()) mapping.space->pmap().track_anew(seen);
-  }
+  for_each_view(pages, [](MapEntry& mapping, VirtualRange seen) {
+    if (mapping.tracked()) mapping.space->pmap().track_anew(seen);
+  });
 }
 
 void VmObject::written_out(const Transfer& part, Error error) {
