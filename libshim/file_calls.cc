@@ -4,26 +4,20 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <sys/file.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "libshim/file_changes.h"
 #include "libshim/file_view.h"
 #include "libshim/redirect.h"
-#include "libshim/report.h"
 #include "libshim/session.h"
 #include "libshim/syscall.h"
 
 #ifndef RWF_APPEND
 #define RWF_APPEND 0x10
 #endif
-#ifndef RWF_NOAPPEND
-#define RWF_NOAPPEND 0x20
-#endif
-
-extern "C" void pthread_testcancel();
 
 namespace shim {
 namespace {
@@ -73,166 +67,6 @@ struct {
 
 // Once the program has locked a file: to close one may give up locks.
 bool takes_locks = false;
-
-constexpr uint64_t kAnywhere = ~uint64_t{0};
-
-// The kernel's result as libc returns it.
-long returned(long result) {
-  if (!failed(result)) return result;
-  errno = static_cast<int>(-result);
-  return -1;
-}
-
-uint64_t position_of(int descriptor) {
-  const long at = sys(SYS_lseek, descriptor, 0, SEEK_CUR);
-  return failed(at) ? 0 : static_cast<uint64_t>(at);
-}
-
-bool appends(int descriptor) {
-  const long flags = sys(SYS_fcntl, descriptor, F_GETFL);
-  return !failed(flags) && (flags & O_APPEND) != 0;
-}
-
-// The same bytes once more, in pieces that take no time: what `bytes` of the file were written from
-// `vector`. That is the program's, and only the kernel can tell safely whether it can be read: a write
-// that succeeded has shown that.
-void write_again(int descriptor, const File& file, const iovec* vector, Bytes bytes) {
-  constexpr uint64_t kPiece = uint64_t{1} << 20;
-  const int flags = appends(descriptor) ? RWF_NOAPPEND : 0;  // Linux 6.9
-  for (uint64_t at = bytes.from; at < bytes.to; ++vector) {
-    iovec part = *vector;
-    while (part.iov_len != 0 && at < bytes.to) {
-      iovec piece = part;
-      if (piece.iov_len > kPiece) piece.iov_len = kPiece;
-      if (piece.iov_len > bytes.to - at) piece.iov_len = bytes.to - at;
-      Change change(file, bytes_from(at, piece.iov_len));
-      long wrote;
-      do {
-        wrote = sys(SYS_pwritev2, descriptor, &piece, 1, at, 0, flags);
-        if (failed(wrote) || wrote == 0) return say_debug("a late write is not sure to stay");
-      } while (!change.end(descriptor, bytes_from(at, static_cast<uint64_t>(wrote))));
-      part.iov_base = static_cast<char*>(part.iov_base) + wrote;
-      part.iov_len -= static_cast<size_t>(wrote);
-      at += static_cast<uint64_t>(wrote);
-    }
-  }
-}
-
-// Where something was written. Threads and processes share positions and ends of files, and move them
-// at the same time.
-struct Place {
-  Bytes bytes;        // all of it; empty when it is not known
-  bool exact = false; // and nothing else
-};
-
-// `count` bytes, at a position that was `before`.
-Place written_here(int descriptor, uint64_t before, uint64_t count) {
-  const uint64_t after = position_of(descriptor);
-  if (after == before + count) return {{before, after}, true};
-  // Others wrote as well, one behind the other, or somebody went elsewhere.
-  constexpr uint64_t kMostOfOthers = uint64_t{1} << 20;
-  if (after < before + count || after - before - count > kMostOfOthers) return {};
-  return {{before, after}, false};
-}
-
-// At the end of a file that was as `file` says.
-Place appended_to(int descriptor, const File& file, uint64_t count) {
-  const uint64_t end = file_of(descriptor).bytes;
-  return {{file.bytes, end}, end == file.bytes + count};
-}
-
-// What cannot be done twice.
-void end_once(Change& change, int descriptor, Bytes bytes) {
-  while (!change.end(descriptor, bytes)) say_debug("a change that took long is not sure to stay");
-}
-
-// To write elsewhere what was written would overwrite what others wrote there: only what is exact is
-// done twice.
-void end_write(Change& change, int descriptor, const File& file, const iovec* vector,
-               const Place& place) {
-  if (place.bytes.from >= place.bytes.to) {
-    change.give_up();
-    after_lock();  // all mappings of this program's look at their files
-  } else if (!place.exact) {
-    end_once(change, descriptor, place.bytes);
-  } else if (!change.end(descriptor, place.bytes)) {
-    change.give_up();
-    write_again(descriptor, file, vector, place.bytes);
-  }
-}
-
-/// Whether a thread may be cancelled there. (Where libc's own function is called, that sees to it.)
-enum class Cancel { point, never };
-
-// A write: `act` has the kernel do it, `as_it_was` has libc's own function do it. `at`: where, or
-// kAnywhere; of at most so many bytes.
-template <Cancel cancel = Cancel::point, class Act, class AsItWas>
-ssize_t written(int descriptor, const iovec* vector, uint64_t at, uint64_t at_most, bool append,
-                const Act& act, const AsItWas& as_it_was) {
-  File file;
-  bool looked = false;
-  if (anybody_maps()) {
-    file = file_of(descriptor);
-    looked = true;
-    if (is_mapped(file)) {
-      if (cancel == Cancel::point) pthread_testcancel();
-      append |= appends(descriptor);
-      const uint64_t before = position_of(descriptor);
-      Change change(file, append            ? Bytes{file.bytes, kAnywhere}
-                          : at != kAnywhere ? bytes_from(at, at_most)
-                                            : Bytes{before, kAnywhere});
-      const long result = act();
-      if (!failed(result) && result != 0) {
-        const auto count = static_cast<uint64_t>(result);
-        const Place place = append            ? appended_to(descriptor, file, count)
-                            : at != kAnywhere ? Place{bytes_from(at, count), true}
-                                              : written_here(descriptor, before, count);
-        end_write(change, descriptor, file, vector, place);
-      }
-      return returned(result);
-    }
-  }
-  const ssize_t result = as_it_was();
-  if (result <= 0 || !anybody_maps()) return result;
-  if (!looked) file = file_of(descriptor);
-  if (!is_mapped(file)) return result;
-  // Somebody mapped it in between, and may have stored into it.
-  const auto count = static_cast<uint64_t>(result);
-  if (at != kAnywhere && !append && !appends(descriptor)) {
-    write_again(descriptor, file, vector, bytes_from(at, count));
-  } else {
-    const uint64_t end = at != kAnywhere ? file_of(descriptor).bytes : position_of(descriptor);
-    const Bytes bytes{end > count ? end - count : 0, end};
-    Change change(file, bytes);
-    end_once(change, descriptor, bytes);
-  }
-  return result;
-}
-
-// Everything else that changes a file: `act` has the kernel do it, and can be done twice; `where`
-// tells what has changed, given its result.
-template <class Act, class Where>
-long changed(const File& file, int descriptor, Bytes at_most, const Act& act, const Where& where) {
-  Change change(file, at_most);
-  long result = act();
-  if (failed(result)) return result;
-  const Bytes bytes = where(result);
-  while (!change.end(descriptor, bytes)) {
-    if (failed(act())) break;
-  }
-  return result;
-}
-
-// The same where a second time would do something else.
-template <class Act, class Where>
-long changed_once(const File& file, int descriptor, Bytes at_most, const Act& act,
-                  const Where& where) {
-  Change change(file, at_most);
-  const long result = act();
-  if (failed(result)) return result;
-  end_once(change, descriptor, where(result));
-  return result;
-}
 
 void before_read_here(int descriptor, uint64_t bytes) {
   if (__builtin_expect(!anybody_stores(), 1)) return;
@@ -324,35 +158,6 @@ ssize_t file_pwritev2(int descriptor, const iovec* vector, int count, off_t at, 
       descriptor, vector, where, kAnywhere, (flags & RWF_APPEND) != 0,
       [&] { return sys(SYS_pwritev2, descriptor, vector, count, at, 0, flags); },
       [&] { return original.pwritev2(descriptor, vector, count, at, flags); });
-}
-
-// Where a copy of `count` bytes went: `at` is the caller's, and has been moved by the kernel.
-Bytes copied_to(int descriptor, const off_t* at, uint64_t before, uint64_t count) {
-  if (at != nullptr) return {static_cast<uint64_t>(*at) - count, static_cast<uint64_t>(*at)};
-  return written_here(descriptor, before, count).bytes;
-}
-
-// A copy into a file; `act` is libc's own function where nobody maps that.
-template <class Act, class AsItWas>
-ssize_t copied(int from, int to, const off_t* at, const Act& act, const AsItWas& as_it_was) {
-  if (anybody_stores()) before_read(from, kWholeFile);
-  const File file = anybody_maps() ? file_of(to) : File{};
-  if (is_mapped(file)) {
-    pthread_testcancel();
-    const uint64_t before = position_of(to);
-    return returned(changed_once(file, to, kWholeFile, act, [&](long count) {
-      return copied_to(to, at, before, static_cast<uint64_t>(count));
-    }));
-  }
-  const ssize_t result = as_it_was();
-  if (result <= 0 || !anybody_maps()) return result;
-  const File now = file_of(to);
-  if (!is_mapped(now)) return result;
-  const uint64_t count = static_cast<uint64_t>(result);
-  const Bytes bytes = copied_to(to, at, position_of(to) - count, count);
-  Change change(now, bytes);
-  end_once(change, to, bytes);
-  return result;
 }
 
 ssize_t file_sendfile(int to, int from, off_t* at, size_t count) {
