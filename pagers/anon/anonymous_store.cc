@@ -1,8 +1,13 @@
 #include "pagers/anon/anonymous_store.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <limits>
+#include <string>
 #include <vector>
+
+#include "pagers/common/failure.h"
 
 namespace pager {
 
@@ -11,77 +16,295 @@ using hal::PageRange;
 
 namespace {
 
-constexpr std::uint64_t kPiecePages = 64;
+/// As many zero pages between others are filled together with them; more get a write of their own.
+constexpr std::uint64_t kShortGap = 16;
+/// How many runs are released at once.
+constexpr std::size_t kReleaseRuns = 1024;
+
+constexpr PageIndex kNoEnd(std::numeric_limits<std::uint64_t>::max());
+
+bool is_zero(const char* page) {
+  return page[0] == 0 && std::memcmp(page, page + 1, hal::kPageSize - 1) == 0;
+}
+
+std::string subject(PageRange pages) {
+  return text_of_span(pages.bytes(), pages.byte_offset()) + " of an anonymous object";
+}
+
+bool is_no_space(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
 
 }  // namespace
 
-AnonymousStore::~AnonymousStore() { resize(0); }
+/// One request to write pages out: their new places, which are released again unless they take
+/// effect.
+class AnonymousStore::PageOut {
+ public:
+  PageOut(AnonymousStore& store, PageRange request, Workspace& workspace)
+      : store_(store), request_(request), workspace_(workspace) {}
+  ~PageOut() { give_back(0); }
+  PageOut(const PageOut&) = delete;
+  PageOut& operator=(const PageOut&) = delete;
 
-AnonymousStore::Run AnonymousStore::run_at(std::map<PageIndex, std::uint64_t>::const_iterator page,
-                                           PageIndex end, std::uint64_t most) const {
-  Run run{PageRange(page->first, 1), {page->second, 1}};
-  for (++page; page != slots_.end() && run.slots.count < most; ++page) {
-    if (page->first >= end || page->first != run.pages.end() ||
-        page->second != run.slots.first + run.slots.count)
-      break;
-    run.pages = PageRange(run.pages.first(), run.pages.count() + 1);
-    ++run.slots.count;
+  /// Writes these pages, whose content is in the workspace. `are_all`: that is the whole request.
+  void write(const std::vector<PageIndex>& pages, bool are_all);
+  /// What was written takes effect.
+  void commit();
+
+ private:
+  struct Moved {
+    PageIndex page;
+    StoredPage now;
+  };
+  struct Packed {
+    PageIndex page;
+    std::uint64_t bytes;
+  };
+
+  void pack(const std::vector<PageIndex>& pages);
+  std::vector<SwapRun> place(const std::vector<PageIndex>* replaceable);
+  std::vector<SwapRun> replace(const std::vector<PageIndex>& pages);
+  void give_back(std::size_t first);
+
+  AnonymousStore& store_;
+  const PageRange request_;
+  Workspace& workspace_;
+  std::vector<Moved> moved_;
+  SwapSpace::FileSet full_;  ///< files whose file system had no space
+  // The piece that is being written: what it is packed to, and how many sectors each page takes.
+  const char* data_ = nullptr;
+  std::vector<Packed> packed_;
+  std::vector<std::uint8_t> sizes_;
+};
+
+/// Leaves out zero pages and puts the rest one behind the other, each at the start of a sector.
+void AnonymousStore::PageOut::pack(const std::vector<PageIndex>& pages) {
+  packed_.clear();
+  sizes_.clear();
+  const bool compresses = store_.workspaces_.compression() != Compression::none;
+  char* to = compresses ? workspace_.packed() : workspace_.pages();
+  data_ = to;
+  for (std::uint64_t i = 0; i < pages.size(); ++i) {
+    const char* const page = workspace_.page(i);
+    if (is_zero(page)) {
+      moved_.push_back({pages[i], StoredPage()});
+      continue;
+    }
+    std::uint64_t bytes = compresses ? workspace_.compressor().compress(page, to) : 0;
+    if (bytes == 0) {
+      bytes = hal::kPageSize;
+      if (to != page) std::memmove(to, page, bytes);
+    }
+    const std::uint64_t sectors = sectors_for_bytes(bytes);
+    std::memset(to + bytes, 0, bytes_from_sectors(sectors) - bytes);
+    to += bytes_from_sectors(sectors);
+    packed_.push_back({pages[i], bytes});
+    sizes_.push_back(static_cast<std::uint8_t>(sectors));
   }
-  return run;
 }
 
-void AnonymousStore::page_in(PageRange pages, ObjectMemory& memory) {
-  std::vector<char> data;
-  PageIndex at = pages.first();
-  while (at < pages.end()) {
-    const auto known = slots_.lower_bound(at);
-    const PageIndex next =
-        known == slots_.end() ? pages.end() : std::min(known->first, pages.end());
-    memory.fill_zero(PageRange::between(at, next));
-    at = next;
-    if (at >= pages.end()) break;
-    const Run run = run_at(known, pages.end(), kPiecePages);
-    data.resize(run.pages.bytes());
-    swap_.read(run.slots, data.data());
-    memory.fill(run.pages, data.data());
-    at = run.pages.end();
+std::vector<SwapRun> AnonymousStore::PageOut::place(const std::vector<PageIndex>* replaceable) {
+  if (auto runs = store_.swap_.allocate(sizes_, full_)) return *std::move(runs);
+  if (replaceable != nullptr) {
+    auto runs = replace(*replaceable);
+    if (!runs.empty()) return runs;
   }
+  throw Failure(ENOSPC, "keep " + subject(request_) + ": " + store_.swap_.text_when_full() +
+                            (full_.any() ? ", no space left in its file system" : ""));
 }
 
-void AnonymousStore::take_slots(PageRange pages) {
-  std::vector<PageIndex> without;
-  for (PageIndex page = pages.first(); page < pages.end(); page = page + 1)
-    if (!slots_.contains(page)) without.push_back(page);
-  auto page = without.begin();
-  for (const SlotRun run : swap_.allocate(without.size()))
-    for (std::uint64_t i = 0; i < run.count; ++i) slots_.emplace(*page++, run.first + i);
+/// In the room of older copies of these pages; empty when that is not enough.
+std::vector<SwapRun> AnonymousStore::PageOut::replace(const std::vector<PageIndex>& pages) {
+  std::vector<SwapRun> older;
+  for (const PageIndex page : pages)
+    if (const StoredPage known = store_.stored_.get(page); known.is_stored())
+      older.push_back(known.run());
+  if (older.empty()) return {};
+  auto runs = store_.swap_.exchange(older, sizes_, full_);
+  if (!runs) return {};
+  for (const PageIndex page : pages)
+    if (store_.stored_.get(page).is_stored()) store_.stored_.exchange(page, StoredPage::lost());
+  return *std::move(runs);
 }
 
-void AnonymousStore::page_out(PageRange pages, ObjectMemory& memory) {
-  std::vector<char> data(hal::bytes_from_pages(std::min(pages.count(), kPiecePages)));
-  for (PageRange rest = pages; !rest.empty();) {
-    const PageRange resident = memory.next_resident(rest);
-    if (resident.empty()) break;
-    rest = PageRange::between(resident.end(), rest.end());
-    take_slots(resident);
-    for (PageIndex at = resident.first(); at < resident.end();) {
-      const Run run = run_at(slots_.find(at), resident.end(), kPiecePages);
-      memory.read(run.pages.byte_offset(), run.pages.bytes(), data.data());
-      swap_.write(run.slots, data.data());
-      at = run.pages.end();
+void AnonymousStore::PageOut::write(const std::vector<PageIndex>& pages, bool are_all) {
+  pack(pages);
+  const std::size_t first = moved_.size();
+  moved_.reserve(first + packed_.size());
+  while (!packed_.empty()) {
+    const std::vector<SwapRun> runs = place(are_all ? &pages : nullptr);
+    for (std::size_t i = 0; i < runs.size(); ++i)
+      moved_.push_back({packed_[i].page, StoredPage::at(runs[i], packed_[i].bytes)});
+    SwapRun joined;
+    try {
+      const char* from = data_;
+      for (std::size_t i = 0; i < runs.size();) {
+        joined = runs[i];
+        for (++i; i < runs.size() && joined.joins(runs[i]); ++i)
+          joined.sectors.count += runs[i].sectors.count;
+        store_.swap_.write(joined, from);
+        from += bytes_from_sectors(joined.sectors.count);
+      }
+      return;
+    } catch (const Failure& failure) {
+      // Another file may have the space that this one's file system has not.
+      if (!is_no_space(failure.error())) throw;
+      give_back(first);
+      full_.set(joined.file);
     }
   }
 }
 
-void AnonymousStore::resize(std::uint64_t bytes) {
-  const auto cut = slots_.lower_bound(PageIndex(hal::pages_for_bytes(bytes)));
-  const PageIndex no_end(std::numeric_limits<std::uint64_t>::max());
-  for (auto page = cut; page != slots_.end();) {
-    const Run run = run_at(page, no_end, std::numeric_limits<std::uint64_t>::max());
-    swap_.release(run.slots);
-    page = slots_.lower_bound(run.pages.end());
+/// Releases what was placed from moved_[first] on.
+void AnonymousStore::PageOut::give_back(std::size_t first) {
+  std::vector<SwapRun> runs;
+  runs.reserve(moved_.size() - first);
+  for (std::size_t i = first; i < moved_.size(); ++i)
+    if (moved_[i].now.is_stored()) runs.push_back(moved_[i].now.run());
+  if (!runs.empty()) store_.swap_.release(runs);
+  moved_.resize(first);
+}
+
+void AnonymousStore::PageOut::commit() {
+  std::vector<SwapRun> older;
+  older.reserve(moved_.size());
+  for (const Moved& moved : moved_)
+    if (moved.now.is_known()) store_.stored_.reserve(moved.page);
+  // From here on nothing throws. What is forgotten comes last: it could take a reserved chunk away.
+  for (const bool known : {true, false}) {
+    for (const Moved& moved : moved_) {
+      if (moved.now.is_known() != known) continue;
+      const StoredPage before = store_.stored_.exchange(moved.page, moved.now);
+      if (before.is_stored()) older.push_back(before.run());
+    }
   }
-  slots_.erase(cut, slots_.end());
+  moved_.clear();
+  if (!older.empty()) store_.swap_.release(older);
+}
+
+AnonymousStore::~AnonymousStore() { resize(0); }
+
+void AnonymousStore::page_out(PageRange pages, ObjectMemory& memory) {
+  const auto workspace = workspaces_.take();
+  PageOut out(*this, pages, *workspace);
+  PageRange rest = pages;
+  PageRange resident;
+  const auto find_resident = [&] {
+    resident = memory.next_resident(rest);
+    rest = PageRange::between(resident.first(), rest.end());
+  };
+  find_resident();
+  std::vector<PageIndex> piece;
+  for (bool first = true; !rest.empty(); first = false) {
+    piece.clear();
+    while (!rest.empty() && piece.size() < Workspace::kPages) {
+      const PageRange part(resident.first(),
+                           std::min(resident.count(), Workspace::kPages - piece.size()));
+      memory.read(part.byte_offset(), part.bytes(), workspace->page(piece.size()));
+      for (PageIndex page = part.first(); page < part.end(); page = page + 1) piece.push_back(page);
+      rest = PageRange::between(part.end(), rest.end());
+      find_resident();
+    }
+    out.write(piece, first && rest.empty());
+  }
+  out.commit();
+}
+
+void AnonymousStore::page_in(PageRange pages, ObjectMemory& memory) {
+  for (PageIndex at = pages.first(); at < pages.end();) {
+    const PageIndex known = stored_.next_known(at, pages.end());
+    memory.fill_zero(PageRange::between(at, known));
+    at = known;
+    if (at >= pages.end()) break;
+    const PageIndex most = std::min(pages.end(), at + Workspace::kPages);
+    PageIndex end = at;
+    while (end < most) {
+      const PageIndex next = stored_.next_known(end, most);
+      if (next - end > kShortGap) break;
+      end = next < most ? next + 1 : most;
+    }
+    const auto workspace = workspaces_.take();
+    const PageRange piece = PageRange::between(at, end);
+    load(piece, *workspace);
+    memory.fill(piece, workspace->pages());
+    at = end;
+  }
+}
+
+/// Puts these pages, at most Workspace::kPages, into the workspace.
+void AnonymousStore::load(PageRange pages, Workspace& workspace) const {
+  std::array<StoredPage, Workspace::kPages> stored;
+  for (std::uint64_t i = 0; i < pages.count(); ++i) {
+    stored[i] = stored_.get(pages.first() + i);
+    if (stored[i].is_lost())
+      throw Failure(EIO, "fill " + subject(PageRange(pages.first() + i, 1)) +
+                             ", which was lost when writing it out failed");
+  }
+  for (std::uint64_t i = 0; i < pages.count();) {
+    if (!stored[i].is_stored()) {
+      std::memset(workspace.page(i++), 0, hal::kPageSize);
+      continue;
+    }
+    // What lies in a row comes with one read, also where zero pages are in between.
+    SwapRun run = stored[i].run();
+    std::uint64_t end = i + 1;
+    for (std::uint64_t next = end; next < pages.count(); ++next) {
+      if (!stored[next].is_stored()) continue;
+      if (!run.joins(stored[next].run())) break;
+      run.sectors.count += stored[next].run().sectors.count;
+      end = next + 1;
+    }
+    read_run(run, std::span(stored).subspan(i, end - i), pages.first(), i, workspace);
+    i = end;
+  }
+}
+
+/// Reads `run`, in which `pages` lie one behind the other, and puts them into the workspace from
+/// its page `at` on. `first` is the object's page that is the workspace's page 0.
+void AnonymousStore::read_run(const SwapRun& run, std::span<const StoredPage> pages,
+                              PageIndex first, std::uint64_t at, Workspace& workspace) const {
+  if (run.sectors.count == pages.size() * kPageSectors) {
+    // All as they are, and nothing in between.
+    swap_.read(run, workspace.page(at));
+    return;
+  }
+  swap_.read(run, workspace.packed());
+  const char* from = workspace.packed();
+  for (const StoredPage& page : pages) {
+    char* const to = workspace.page(at);
+    if (!page.is_stored()) {
+      std::memset(to, 0, hal::kPageSize);
+    } else if (!page.is_compressed()) {
+      std::memcpy(to, from, hal::kPageSize);
+    } else if (!workspace.compressor().decompress(from, page.bytes(), to)) {
+      throw Failure(EIO, "decompress " + subject(PageRange(first + at, 1)));
+    }
+    from += bytes_from_sectors(page.run().sectors.count);
+    ++at;
+  }
+}
+
+void AnonymousStore::discard(PageRange pages) {
+  std::vector<SwapRun> runs;
+  const auto release = [&] {
+    if (!runs.empty()) swap_.release(runs);
+    runs.clear();
+  };
+  for (PageIndex page = stored_.next_known(pages.first(), pages.end()); page < pages.end();
+       page = stored_.next_known(page + 1, pages.end())) {
+    const StoredPage before = stored_.exchange(page, StoredPage());
+    if (!before.is_stored()) continue;
+    if (!runs.empty() && runs.back().joins(before.run())) {
+      runs.back().sectors.count += before.run().sectors.count;
+      continue;
+    }
+    if (runs.size() == kReleaseRuns) release();
+    runs.push_back(before.run());
+  }
+  release();
+}
+
+void AnonymousStore::resize(std::uint64_t bytes) {
+  discard(PageRange::between(PageIndex(hal::pages_for_bytes(bytes)), kNoEnd));
 }
 
 }  // namespace pager

@@ -1,8 +1,12 @@
-// pager-anon: anonymous memory, in a swap file of its own.
+// pager-anon: anonymous memory, in swap files of its own.
 #include <optional>
-#include <system_error>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/main_context.h"
+#include "cli/size.h"
 #include "pagers/anon/anonymous_store.h"
 #include "pagers/common/pager_main.h"
 
@@ -14,34 +18,70 @@ class AnonymousPager final : public Pager {
   protocol::Kind kind() const override { return protocol::Kind::ANONYMOUS; }
 
   void add_options(kj::MainBuilder& builder) override {
-    builder.addOptionWithArg(
-        {"swap-dir"},
-        [this](kj::StringPtr path) -> kj::MainBuilder::Validity {
-          if (path.size() == 0) return "is no directory";
-          directory_ = path.cStr();
-          return true;
-        },
-        "DIR",
-        "Keep pages that were written out in a file without a name in DIR (default /var/tmp).");
+    builder
+        .addOptionWithArg(
+            {"swap"}, [this](kj::StringPtr text) { return add_swap(text.cStr()); }, "FILE[:SIZE]",
+            "Keep pages that were written out in FILE, a block device or a file that is made anew "
+            "and loses its name at once, and use SIZE of it: bytes, or a number with K, M, G or T. "
+            "May be given several times; the files take turns.")
+        .addOptionWithArg(
+            {"swap-dir"},
+            [this](kj::StringPtr path) -> kj::MainBuilder::Validity {
+              if (path.size() == 0) return "is no directory";
+              directory_ = path.cStr();
+              return true;
+            },
+            "DIR", "Without --swap, keep them in a file without a name in DIR (default /var/tmp).")
+        .addOptionWithArg(
+            {"compress"},
+            [this](kj::StringPtr name) -> kj::MainBuilder::Validity {
+              const auto compression = compression_of(name.cStr());
+              if (!compression) return "is neither zstd nor lz4";
+              compression_ = *compression;
+              return true;
+            },
+            "zstd|lz4", "Compress the pages that become smaller by a quarter or more.");
   }
 
   void prepare(const std::string&) override {
     try {
-      swap_.emplace(directory_);
-    } catch (const std::system_error& error) {
+      std::vector<SwapFile> files;
+      for (const auto& [path, bytes] : swaps_) files.push_back(SwapFile::open(path, bytes));
+      if (files.empty()) files.push_back(SwapFile::in_directory(directory_));
+      swap_.emplace(std::move(files));
+    } catch (const std::runtime_error& error) {
       throw cli::UsageError(error.what());
     }
+    workspaces_.emplace(compression_);
   }
 
   OpenedStore open(const ObjectInfo&, const hal::SharedDescriptor&) override {
     OpenedStore opened;
-    opened.store = std::make_unique<AnonymousStore>(*swap_);
+    opened.store = std::make_unique<AnonymousStore>(*swap_, *workspaces_);
     return opened;
   }
 
  private:
+  /// What stands behind the last colon is the size.
+  kj::MainBuilder::Validity add_swap(const std::string& text) {
+    if (swaps_.size() == SwapSpace::kMostFiles) return "is one file too many";
+    const std::size_t colon = text.rfind(':');
+    const std::string path = text.substr(0, colon);
+    if (path.empty()) return "names no file";
+    std::optional<std::uint64_t> bytes;
+    if (colon != std::string::npos) {
+      bytes = cli::parse_size(text.substr(colon + 1));
+      if (!bytes) return kj::str("is no FILE:SIZE; a size is ", cli::kSizeForm);
+    }
+    swaps_.emplace_back(path, bytes);
+    return true;
+  }
+
   std::string directory_ = "/var/tmp";
-  std::optional<SwapFile> swap_;
+  std::vector<std::pair<std::string, std::optional<std::uint64_t>>> swaps_;  ///< path, size
+  Compression compression_ = Compression::none;
+  std::optional<SwapSpace> swap_;
+  std::optional<WorkspacePool> workspaces_;
 };
 
 }  // namespace

@@ -1,20 +1,30 @@
 #include "pagers/anon/swap_file.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <iterator>
+#include <stdexcept>
 #include <system_error>
+#include <utility>
 
-#include "hal/address.h"
 #include "pagers/common/failure.h"
 
 namespace pager {
 namespace {
+
+[[noreturn]] void fail(const std::string& tried) {
+  throw std::system_error(errno, std::generic_category(), tried);
+}
+
+[[noreturn]] void refuse(const std::string& path, const std::string& why) {
+  throw std::runtime_error("swap " + path + ": " + why);
+}
 
 /// For file systems without O_TMPFILE: a file that loses its name at once.
 int open_and_unlink(const std::string& directory) {
@@ -24,95 +34,110 @@ int open_and_unlink(const std::string& directory) {
   return fd;
 }
 
+/// -1 with EEXIST when something has that name. A file that was there before would not do: somebody
+/// may have it open already, or reach it by another name.
+int create(const std::string& path) {
+  return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+/// What is there already, locked.
+hal::SharedDescriptor open_existing(const std::string& path) {
+  // O_EXCL means something for block devices only: nobody has it mounted, as swap, or open so.
+  // O_NONBLOCK and O_NOCTTY: what it is comes out only afterwards.
+  const int fd =
+      ::open(path.c_str(), O_RDWR | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0 && errno == ELOOP) refuse(path, "is a symbolic link");
+  if (fd < 0 && errno == EBUSY) refuse(path, "is in use");
+  if (fd < 0 && (errno == EISDIR || errno == ENXIO || errno == ENODEV))
+    refuse(path, "is neither a regular file nor a block device");
+  if (fd < 0) fail("swap " + path + ": open");
+  const hal::SharedDescriptor file(fd);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) refuse(path, "is in use: somebody has locked it");
+    fail("swap " + path + ": lock");
+  }
+  return file;
+}
+
 }  // namespace
 
-SwapFile::SwapFile(const std::string& directory) {
+SwapFile::SwapFile(int fd, std::string name, std::optional<std::uint64_t> limit_bytes, bool punches)
+    : file_(fd), name_(std::move(name)), punches_(punches) {
+  if (limit_bytes) limit_sectors_ = (*limit_bytes >> hal::kPageShift) * kPageSectors;
+}
+
+SwapFile SwapFile::in_directory(const std::string& directory) {
   int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) fd = open_and_unlink(directory);
-  if (fd < 0)
-    throw std::system_error(errno, std::generic_category(), "create a swap file in " + directory);
-  file_ = hal::SharedDescriptor(fd);
+  if (fd < 0) fail("create a swap file in " + directory);
+  return SwapFile(fd, "in " + directory, std::nullopt, true);
 }
 
-std::vector<SlotRun> SwapFile::allocate(std::uint64_t count) {
-  const std::lock_guard lock(mutex_);
-  used_ += count;
-  std::vector<SlotRun> runs;
-  const auto take = [&](std::map<std::uint64_t, std::uint64_t>::iterator run, std::uint64_t most) {
-    const SlotRun taken{run->first, std::min(run->second, most)};
-    const SlotRun left{taken.first + taken.count, run->second - taken.count};
-    free_.erase(run);
-    if (left.count > 0) free_.emplace(left.first, left.count);
-    runs.push_back(taken);
-    count -= taken.count;
-  };
-  const auto fits = std::find_if(free_.begin(), free_.end(),
-                                 [&](const auto& run) { return run.second >= count; });
-  if (count > 0 && fits != free_.end()) take(fits, count);
-  while (count > 0 && !free_.empty()) take(free_.begin(), count);
-  if (count > 0) {
-    runs.push_back({end_, count});
-    end_ += count;
-  }
-  return runs;
-}
-
-void SwapFile::release(SlotRun run) {
-  if (run.count == 0) return;
-  // Before the slots can be given out again. Where the file system cannot, the space stays taken.
-  ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-              static_cast<off_t>(hal::bytes_from_pages(run.first)),
-              static_cast<off_t>(hal::bytes_from_pages(run.count)));
-  const std::lock_guard lock(mutex_);
-  used_ -= run.count;
-  auto next = free_.lower_bound(run.first);
-  if (next != free_.begin()) {
-    const auto before = std::prev(next);
-    if (before->first + before->second == run.first) {
-      run = {before->first, before->second + run.count};
-      free_.erase(before);
+SwapFile SwapFile::open(const std::string& path, std::optional<std::uint64_t> bytes) {
+  if (bytes && *bytes < hal::kPageSize) refuse(path, "the size is less than a page");
+  int fd = create(path);
+  if (fd < 0 && errno == EEXIST) {
+    const hal::SharedDescriptor found = open_existing(path);
+    struct stat status;
+    if (::fstat(found.get(), &status) != 0) fail("swap " + path + ": fstat");
+    if (S_ISBLK(status.st_mode)) {
+      std::uint64_t device_bytes = 0;
+      if (::ioctl(found.get(), BLKGETSIZE64, &device_bytes) != 0)
+        fail("swap " + path + ": ask for the device's size");
+      if (device_bytes < hal::kPageSize) refuse(path, "the device is smaller than a page");
+      if (bytes && *bytes > device_bytes)
+        refuse(path, "the device has only " + text_of_bytes(device_bytes));
+      SwapFile device(-1, path, bytes.value_or(device_bytes), false);
+      device.file_ = found;
+      return device;
     }
+    if (!S_ISREG(status.st_mode)) refuse(path, "is neither a regular file nor a block device");
+    if (status.st_size > 0 && status.st_uid != ::geteuid())
+      refuse(path, "has content and belongs to another user");
+    if (::unlink(path.c_str()) != 0) fail("swap " + path + ": remove what was there");
+    fd = create(path);
   }
-  if (next != free_.end() && run.first + run.count == next->first) {
-    run.count += next->second;
-    free_.erase(next);
-  }
-  free_.emplace(run.first, run.count);
+  if (fd < 0) fail("swap " + path + ": create");
+  SwapFile file(fd, path, bytes, true);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) refuse(path, "is in use: somebody has locked it");
+  if (::unlink(path.c_str()) != 0) fail("swap " + path + ": take its name away");
+  return file;
 }
 
-void SwapFile::write(SlotRun run, const char* data) {
-  std::uint64_t offset = hal::bytes_from_pages(run.first);
-  std::uint64_t bytes = hal::bytes_from_pages(run.count);
+void SwapFile::write(SectorRun run, const char* data) {
+  std::uint64_t offset = bytes_from_sectors(run.first);
+  std::uint64_t bytes = bytes_from_sectors(run.count);
   while (bytes > 0) {
     const ssize_t written = ::pwrite(file_.get(), data, bytes, static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0)
       throw Failure(written < 0 ? errno : ENOSPC,
-                    "write " + text_of_span(bytes, offset) + " of the swap file");
+                    "write " + text_of_span(bytes, offset) + " of the swap file " + name_);
     data += written;
     offset += static_cast<std::uint64_t>(written);
     bytes -= static_cast<std::uint64_t>(written);
   }
 }
 
-void SwapFile::read(SlotRun run, char* data) const {
-  std::uint64_t offset = hal::bytes_from_pages(run.first);
-  std::uint64_t bytes = hal::bytes_from_pages(run.count);
+void SwapFile::read(SectorRun run, char* data) const {
+  std::uint64_t offset = bytes_from_sectors(run.first);
+  std::uint64_t bytes = bytes_from_sectors(run.count);
   while (bytes > 0) {
     const ssize_t got = ::pread(file_.get(), data, bytes, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0)
       throw Failure(got < 0 ? errno : EIO,
-                    "read " + text_of_span(bytes, offset) + " of the swap file");
+                    "read " + text_of_span(bytes, offset) + " of the swap file " + name_);
     data += got;
     offset += static_cast<std::uint64_t>(got);
     bytes -= static_cast<std::uint64_t>(got);
   }
 }
 
-std::uint64_t SwapFile::used() const {
-  const std::lock_guard lock(mutex_);
-  return used_;
+void SwapFile::punch(SectorRun run) {
+  ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              static_cast<off_t>(bytes_from_sectors(run.first)),
+              static_cast<off_t>(bytes_from_sectors(run.count)));
 }
 
 }  // namespace pager

@@ -1,45 +1,71 @@
-// SwapFile: where pages of anonymous memory wait. A file without a name, in slots of one page.
+// SwapFile: one file or block device where pages of anonymous memory wait, read and written in
+// sectors of 512 bytes. Which sectors are whose is not its business (swap_space.h).
+//
+// What waits there is its owner's alone and ends with this process: a file is made anew with mode
+// 0600 and loses its name before anything is written to it. On a block device the data stays after
+// the end, readable by whoever may read the device.
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <mutex>
+#include <optional>
 #include <string>
-#include <vector>
 
+#include "hal/address.h"
 #include "hal/host_file.h"
 
 namespace pager {
 
-/// `count` slots from `first` on.
-struct SlotRun {
+inline constexpr std::uint64_t kSectorBytes = 512;
+inline constexpr std::uint64_t kPageSectors = hal::kPageSize / kSectorBytes;
+
+constexpr std::uint64_t bytes_from_sectors(std::uint64_t sectors) { return sectors * kSectorBytes; }
+constexpr std::uint64_t sectors_for_bytes(std::uint64_t bytes) {
+  return bytes / kSectorBytes + (bytes % kSectorBytes != 0 ? 1 : 0);
+}
+
+/// `count` sectors from `first` on, in one file.
+struct SectorRun {
   std::uint64_t first = 0;
   std::uint64_t count = 0;
+
+  std::uint64_t end() const { return first + count; }
+  bool empty() const { return count == 0; }
+  friend bool operator==(const SectorRun&, const SectorRun&) = default;
 };
 
 class SwapFile {
  public:
-  /// In the directory `directory`, gone with this process. Throws std::system_error.
-  explicit SwapFile(const std::string& directory);
+  /// A file without a name in `directory`, which grows as needed. Throws std::system_error.
+  static SwapFile in_directory(const std::string& directory);
+  /// The block device at `path`, or a new file there that loses its name at once; a regular file
+  /// that was there is removed. `bytes` is how much of it to use at most: without, a device is used
+  /// as a whole, and a file grows as needed. Throws std::system_error, and std::runtime_error for
+  /// what must not be used: a symbolic link, another kind of file, one that somebody has locked or
+  /// mounted, a file with content that is not this user's.
+  static SwapFile open(const std::string& path, std::optional<std::uint64_t> bytes);
+
+  const std::string& name() const { return name_; }
+  /// In whole pages; nothing when only the file system says when it is full.
+  std::optional<std::uint64_t> limit_sectors() const { return limit_sectors_; }
+  /// Whether punch() gives anything back.
+  bool punches() const { return punches_; }
+  int descriptor() const { return file_.get(); }
 
   // Any thread.
 
-  /// `count` slots in as few runs as the free ones allow.
-  std::vector<SlotRun> allocate(std::uint64_t count);
-  /// Gives slots back, and their disk space to the file system.
-  void release(SlotRun run);
-  /// `run.count` pages from or to `data`. Throw Failure.
-  void write(SlotRun run, const char* data);
-  void read(SlotRun run, char* data) const;
-  /// Slots in use.
-  std::uint64_t used() const;
+  /// `run.count` sectors from or to `data`. Throw Failure; ENOSPC when the file system is full.
+  void write(SectorRun run, const char* data);
+  void read(SectorRun run, char* data) const;
+  /// Gives disk space back to the file system. Where that cannot, the space stays taken.
+  void punch(SectorRun run);
 
  private:
+  SwapFile(int fd, std::string name, std::optional<std::uint64_t> limit_bytes, bool punches);
+
   hal::SharedDescriptor file_;
-  mutable std::mutex mutex_;
-  std::map<std::uint64_t, std::uint64_t> free_;  ///< guarded by mutex_; first slot -> count
-  std::uint64_t end_ = 0;   ///< guarded by mutex_; slots from here on were never used
-  std::uint64_t used_ = 0;  ///< guarded by mutex_
+  std::string name_;  ///< for messages
+  std::optional<std::uint64_t> limit_sectors_;
+  bool punches_;
 };
 
 }  // namespace pager

@@ -1,5 +1,8 @@
 #include <catch2/catch.hpp>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "support.h"
 
 using hal::PageIndex;
@@ -99,4 +102,75 @@ TEST_CASE("anonymous pages that died with their pager are an error and never zer
   object.memory->discard(PageRange(PageIndex(4), 4));
   REQUIRE(object.page_in(4, 4) == Error::none);
   CHECK(object.read(4 * kPage, 4 * kPage) == stored.substr(4 * kPage));
+}
+
+TEST_CASE("an object of a pager with several swap files and compression is what was written out") {
+  test::Server server;
+  for (const char* compression : {"zstd", "lz4"}) {
+    const std::string one = server.directory() / "one";
+    const std::string two = server.directory() / "two";
+    const auto pager = server.start_pager(
+        PAGER_ANON, {"--swap", one + ":1M", "--swap", two, "--compress", compression});
+    struct stat status;
+    CHECK(::stat(one.c_str(), &status) == -1);
+    CHECK(::stat(two.c_str(), &status) == -1);
+    auto opened = server.open_anonymous(1024);
+    REQUIRE(opened);
+    test::Object& object = opened.value();
+    const std::string stored = test::pattern(600 * kPage);
+    object.write(100 * kPage, stored);
+    REQUIRE(object.page_out(0, 1024) == Error::none);
+    object.memory->discard(PageRange(PageIndex(0), 1024));
+    REQUIRE(object.page_in(0, 1024) == Error::none);
+    CHECK(object.read(0, 100 * kPage) == std::string(100 * kPage, '\0'));
+    CHECK(object.read(100 * kPage, 600 * kPage) == stored);
+    CHECK(object.read(700 * kPage, 324 * kPage) == std::string(324 * kPage, '\0'));
+  }
+}
+
+TEST_CASE("a full swap is an error of the page-out, and the pages stay in memory") {
+  test::Server server;
+  test::capture_log();
+  const auto pager =
+      server.start_pager(PAGER_ANON, {"--swap", (server.directory() / "swap") + ":64K"});
+  auto opened = server.open_anonymous(32);
+  REQUIRE(opened);
+  test::Object& object = opened.value();
+  const std::string stored = test::pattern(17 * kPage);
+  object.write(0, stored);
+  CHECK(object.page_out(0, 17) != Error::none);
+  CHECK(test::captured_log().find("the swap is full (0 of 16 pages in use): ENOSPC") !=
+        std::string::npos);
+  CHECK(object.read(0, 17 * kPage) == stored);
+  REQUIRE(object.page_out(0, 16) == Error::none);
+}
+
+TEST_CASE("what cannot be swap is a bad option: one line, status 2") {
+  test::TemporaryDirectory directory;
+  REQUIRE(::symlink("/dev/null", (directory / "link").c_str()) == 0);
+  const std::vector<std::vector<std::string>> bad = {
+      {"--swap", ""},
+      {"--swap", ":1M"},
+      {"--swap", (directory / "swap") + ":"},
+      {"--swap", (directory / "swap") + ":1X"},
+      {"--swap", (directory / "swap") + ":100"},
+      {"--swap", directory / "link"},
+      {"--swap", directory / ""},
+      {"--swap", "/dev/null"},
+      {"--swap", directory / "no/swap"},
+      {"--compress", "gzip"},
+  };
+  for (const auto& options : bad) {
+    CAPTURE(options);
+    std::vector<std::string> arguments{PAGER_ANON};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    test::Child child(arguments);
+    CHECK(child.wait() == 2);
+    const std::string errors = child.errors();
+    CAPTURE(errors);
+    CHECK(errors.find("pager-anon: ") == 0);
+    CHECK(errors.find(options[1].substr(0, options[1].rfind(':'))) != std::string::npos);
+    CHECK(errors.find('\n') == errors.size() - 1);
+    CHECK(errors.find("connect") == std::string::npos);
+  }
 }

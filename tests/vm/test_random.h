@@ -10,7 +10,8 @@ namespace test {
 
 class Random {
  public:
-  Random() : seed_(choose_seed()), engine_(seed_) {}
+  Random() : Random(choose_seed()) {}
+  explicit Random(std::uint64_t seed) : seed_(seed), engine_(seed_) {}
 
   std::uint64_t seed() const { return seed_; }
   /// 0 to `end` - 1.
