@@ -6,8 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 #include <system_error>
 
 namespace test {
@@ -18,17 +16,6 @@ void check(bool done, const char* what) {
 }
 
 }  // namespace
-
-Directory::Directory() {
-  std::string path = (std::filesystem::temp_directory_path() / "pager-test-XXXXXX").string();
-  check(::mkdtemp(path.data()) != nullptr, "mkdtemp");
-  path_ = path;
-}
-
-Directory::~Directory() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 pager::SwapFile Directory::swap(std::uint64_t pages, const std::string& name) const {
   return pager::SwapFile::open(*this / name, hal::bytes_from_pages(pages));

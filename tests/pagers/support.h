@@ -1,30 +1,22 @@
-// What the tests of pagers' parts share: directories, an object's memory, pages of each kind.
+// What the tests of pagers' parts share: swap files, an object's memory, pages of each kind.
 #pragma once
 
 #include <string>
 
 #include "pagers/anon/swap_file.h"
 #include "pagers/common/object_memory.h"
+#include "tests/support/files.h"
 #include "tests/vm/test_random.h"
 
 namespace test {
 
 inline constexpr std::size_t kPage = hal::kPageSize;
 
-/// A directory that goes with everything in it.
-class Directory {
+/// A directory for swap files.
+class Directory : public support::TemporaryDirectory {
  public:
-  Directory();
-  ~Directory();
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
   /// A swap file of so many pages in here.
   pager::SwapFile swap(std::uint64_t pages, const std::string& name = "swap") const;
-
- private:
-  std::string path_;
 };
 
 /// The memory of one object. Without Catch, so that threads may use it.

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
-#include <fstream>
 
 #include "pagers/common/failure.h"
 #include "tests/pagers/support.h"
@@ -15,10 +14,6 @@ using Catch::Matchers::Contains;
 using pager::SwapFile;
 
 namespace {
-
-void make_file(const std::string& path, const std::string& content) {
-  std::ofstream(path) << content;
-}
 
 bool exists(const std::string& path) {
   struct stat status;
@@ -32,7 +27,7 @@ TEST_CASE("a swap file is its owner's alone and has no name") {
   const std::string path = directory / "swap";
   SECTION("where there was none") {}
   SECTION("where there was one that others could read") {
-    make_file(path, "old");
+    support::write_file(path, "old");
     REQUIRE(::chmod(path.c_str(), 0644) == 0);
   }
   const SwapFile file = SwapFile::open(path, 10000);
@@ -48,7 +43,7 @@ TEST_CASE("a swap file is its owner's alone and has no name") {
 
 TEST_CASE("who has a replaced file open, or knows it by another name, sees nothing of the swap") {
   const test::Directory directory;
-  make_file(directory / "swap", "old");
+  support::write_file(directory / "swap", "old");
   const hal::SharedDescriptor open(::open((directory / "swap").c_str(), O_RDONLY | O_CLOEXEC));
   REQUIRE(::link((directory / "swap").c_str(), (directory / "other").c_str()) == 0);
   SwapFile file = SwapFile::open(directory / "swap", 8192);
@@ -72,7 +67,7 @@ TEST_CASE("what is no file of one's own is refused as swap and stays as it is") 
     return "";
   };
   SECTION("a symbolic link") {
-    make_file(directory / "target", "");
+    support::write_file(directory / "target", "");
     REQUIRE(::symlink((directory / "target").c_str(), path.c_str()) == 0);
     CHECK_THAT(refusal(), Contains(path) && Contains("symbolic link"));
   }
@@ -85,22 +80,42 @@ TEST_CASE("what is no file of one's own is refused as swap and stays as it is") 
     CHECK_THAT(refusal(), Contains(path) && Contains("neither a regular file nor a block device"));
   }
   SECTION("a file that somebody has locked") {
-    make_file(path, "");
+    support::write_file(path, "");
     const hal::SharedDescriptor other(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     REQUIRE(::flock(other.get(), LOCK_EX | LOCK_NB) == 0);
     CHECK_THAT(refusal(), Contains(path) && Contains("in use"));
   }
   SECTION("a file with content of another user's") {
     if (::geteuid() != 0) return;
-    make_file(path, "theirs");
+    support::write_file(path, "theirs");
     REQUIRE(::chown(path.c_str(), 12345, 12345) == 0);
     CHECK_THAT(refusal(), Contains(path) && Contains("another user"));
   }
   SECTION("in a size of less than a page") {
-    make_file(path, "");
+    support::write_file(path, "");
     CHECK_THAT(refusal(4095), Contains(path) && Contains("less than a page"));
   }
   CHECK(exists(path));
+}
+
+TEST_CASE("a block device is swap in its own size or less, for one pager at a time") {
+  if (::geteuid() != 0) return;
+  const test::Directory directory;
+  support::write_file(directory / "image", std::string(64 * test::kPage + 512, 'i'));
+  const support::LoopDevice device(directory / "image");
+  {
+    SwapFile file = SwapFile::open(device.path(), std::nullopt);
+    CHECK(file.limit_sectors() == 64u * 8);
+    const std::string data(8192, 'd');
+    std::string back(8192, '\0');
+    file.write({48, 16}, data.data());
+    file.read({48, 16}, back.data());
+    CHECK(back == data);
+    CHECK_THROWS_WITH(SwapFile::open(device.path(), std::nullopt), Contains("is in use"));
+  }
+  CHECK(SwapFile::open(device.path(), 10 * test::kPage).limit_sectors() == 10u * 8);
+  CHECK_THROWS_WITH(SwapFile::open(device.path(), 1 << 20), Contains("the device has only"));
+  CHECK(exists(device.path()));
 }
 
 TEST_CASE("a swap file that cannot be made is named") {
