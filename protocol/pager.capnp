@@ -90,6 +90,15 @@ interface PagedObject {
 
   grant @4 (content :Descriptor) -> ();
   # A descriptor with the right to write, after the object was opened with one that had not.
+
+  discard @5 (runs :List(PageRun)) -> ();
+  # Nobody needs what the pager has of these pages: from now on they are zero, until they are written
+  # again.
+}
+
+struct PageRun {
+  firstPage @0 :UInt64;
+  pageCount @1 :UInt64;
 }
 
 struct Framebuffer {

@@ -37,7 +37,7 @@ class AnonymousStore final : public PagedStore {
   /// Failure with ENOSPC when the swap is full.
   void page_out(hal::PageRange pages, ObjectMemory& memory) override;
   /// These pages are forgotten: they are zero until they are written out again.
-  void discard(hal::PageRange pages);
+  void discard(hal::PageRange pages) override;
   /// Pages past the new end are forgotten.
   void resize(std::uint64_t bytes) override;
 

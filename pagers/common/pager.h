@@ -49,6 +49,8 @@ class PagedStore {
   virtual void sync() {}
   /// The content has this size from now on.
   virtual void resize(std::uint64_t /*bytes*/) {}
+  /// What is kept of these pages may be forgotten: they are zero from now on.
+  virtual void discard(hal::PageRange /*pages*/) {}
   /// One more descriptor of the content, with the right to write.
   virtual void grant(hal::SharedDescriptor /*content*/) {}
 };

@@ -123,6 +123,17 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
     });
   }
 
+  kj::Promise<void> discard(DiscardContext context) override {
+    std::vector<PageRange> pages;
+    for (const auto run : context.getParams().getRuns()) {
+      pages.push_back(checked("discard", run.getFirstPage(), run.getPageCount()));
+    }
+    return in_order([this, pages = std::move(pages)]() -> kj::Promise<void> {
+      for (const PageRange run : pages) object_->store->discard(run);
+      return kj::READY_NOW;
+    });
+  }
+
   kj::Promise<void> grant(GrantContext context) override {
     return in_order([this, context]() mutable {
       const auto params = context.getParams();

@@ -1,7 +1,9 @@
 #include "tests/vm/fake_pager.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <set>
 #include <system_error>
 
 #include <sys/mman.h>
@@ -82,8 +84,25 @@ class FakePagerDirectory::Paged final : public vm::PagedObject {
     if (file_ != nullptr) ++file_->grants;
   }
 
+  void discard(std::vector<PageRange> pages) override {
+    const std::lock_guard guard(directory_.lock_);
+    for (const PageRange run : pages) {
+      content.erase(content.lower_bound(run.first().value()),
+                    content.lower_bound(run.end().value()));
+    }
+  }
+  void on_lost(std::function<void()> lost) override {
+    const std::lock_guard guard(directory_.lock_);
+    tell_lost = std::move(lost);
+  }
+
   FakeFile* file() const { return file_; }
   hal::SimBacking& backing() const { return *backing_; }
+
+  // Of anonymous memory; directory's lock_.
+  std::map<std::uint64_t, std::array<std::byte, hal::kPageSize>> content;
+  std::set<std::uint64_t> lost;
+  std::function<void()> tell_lost;
 
  private:
   FakePagerDirectory& directory_;
@@ -142,8 +161,10 @@ vm::Result<vm::OpenedObject> FakePagerDirectory::opened(vm::PagerKind kind, Fake
     object.bytes = file->opened_bytes;
     if (file->own_memory) backing = file->own_memory;
   }
-  object.object = std::make_unique<Paged>(*this, file, std::move(backing));
+  auto paged = std::make_unique<Paged>(*this, file, std::move(backing));
   const std::lock_guard guard(lock_);
+  if (file == nullptr) anonymous_.push_back(paged.get());
+  object.object = std::move(paged);
   ++open_objects_;
   return object;
 }
@@ -199,6 +220,7 @@ void FakePagerDirectory::submit(Paged& paged, Transfer& transfer) {
 void FakePagerDirectory::closed(Paged& paged) {
   const std::lock_guard guard(lock_);
   --open_objects_;
+  anonymous_.remove(&paged);
   for (const Work& work : queue_) {
     if (work.paged == &paged) violations_.emplace_back("given up with transfers under way");
   }
@@ -261,8 +283,26 @@ Error FakePagerDirectory::carry_out(const Work& work) {
         file == nullptr || offset >= file->content.size()
             ? 0
             : std::min<std::uint64_t>(hal::kPageSize, file->content.size() - offset);
+    if (file == nullptr) {
+      Paged& paged = *work.paged;
+      const auto known = paged.content.find(page.value());
+      if (work.transfer->kind == Transfer::Kind::page_out) {
+        if (backing.read(page, paged.content[page.value()])) {
+          paged.lost.erase(page.value());
+        } else {
+          violations_.emplace_back("page-out of an absent page");
+        }
+      } else if (paged.lost.contains(page.value())) {
+        error = Error::io;
+      } else if (known == paged.content.end()) {
+        backing.zero_fill(PageRange(page, 1));
+      } else {
+        backing.write(page, known->second);
+      }
+      continue;
+    }
     if (work.transfer->kind == Transfer::Kind::page_in) {
-      if (file == nullptr) {
+      if (bytes == 0 && offset >= file->content.size()) {
         backing.zero_fill(PageRange(page, 1));
       } else {
         backing.write(page, std::span(file->content.data() + (bytes == 0 ? 0 : offset), bytes));
@@ -288,6 +328,27 @@ void FakePagerDirectory::fail_next(Transfer::Kind kind, Error error, std::uint64
 void FakePagerDirectory::fail_no_more() {
   const std::lock_guard guard(lock_);
   failing_.clear();
+}
+
+void FakePagerDirectory::lose_anonymous() {
+  std::vector<std::function<void()>> told;
+  {
+    const std::lock_guard guard(lock_);
+    for (Paged* paged : anonymous_) {
+      if (paged->content.empty()) continue;
+      for (const auto& [page, bytes] : paged->content) paged->lost.insert(page);
+      paged->content.clear();
+      if (paged->tell_lost) told.push_back(paged->tell_lost);
+    }
+  }
+  for (const auto& tell : told) tell();
+}
+
+std::size_t FakePagerDirectory::anonymous_pages() const {
+  const std::lock_guard guard(lock_);
+  std::size_t pages = 0;
+  for (const Paged* paged : anonymous_) pages += paged->content.size();
+  return pages;
 }
 
 std::vector<FakePagerDirectory::Record> FakePagerDirectory::records() const {

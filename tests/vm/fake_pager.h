@@ -86,6 +86,10 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   /// The next Transfer of this kind ends with `error` after `pages_before` pages of it were done.
   void fail_next(vm::Transfer::Kind kind, vm::Error error, std::uint64_t pages_before = 0);
   void fail_no_more();
+  /// The anonymous pager dies, and all that it had with it; another one takes its place at once.
+  void lose_anonymous();
+  /// Pages that anonymous objects have there.
+  std::size_t anonymous_pages() const;
   /// Anonymous objects find no pager.
   void refuse_anonymous(bool on) { refuse_anonymous_ = on; }
 
@@ -125,6 +129,7 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   std::vector<Record> records_;                    // lock_
   std::vector<std::string> violations_;            // lock_
   std::size_t open_objects_ = 0;                   // lock_
+  std::list<Paged*> anonymous_;                    // lock_
   bool held_ = false;                              // lock_
   bool stopped_ = false;                           // lock_
   bool refuse_anonymous_ = false;

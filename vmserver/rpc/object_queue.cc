@@ -32,8 +32,7 @@ void ObjectQueue::submit(ObjectInbox& inbox, vm::Transfer& transfer) {
   queue(inbox);
 }
 
-void ObjectQueue::command(ObjectInbox& inbox,
-                          std::variant<std::uint64_t, hal::SharedDescriptor> what) {
+void ObjectQueue::command(ObjectInbox& inbox, Command::What what) {
   const std::lock_guard lock(mutex_);
   inbox.commands_.push_back({inbox.transfers_.size(), std::move(what)});
   queue(inbox);

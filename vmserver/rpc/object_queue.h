@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <variant>
 #include <vector>
@@ -22,10 +23,24 @@ namespace server {
 
 using TransferList = boost::intrusive::list<vm::Transfer>;
 
-/// resize() or grant(), and how many Transfers of the same inbox go before it.
+/// What is said of an object besides Transfers, and how many Transfers of the same inbox go before it.
 struct Command {
+  struct Resize {
+    std::uint64_t bytes;
+  };
+  struct Grant {
+    hal::SharedDescriptor content;
+  };
+  struct Discard {
+    std::vector<hal::PageRange> pages;
+  };
+  struct OnLost {
+    std::function<void()> lost;
+  };
+  using What = std::variant<Resize, Grant, Discard, OnLost>;
+
   std::size_t after = 0;
-  std::variant<std::uint64_t, hal::SharedDescriptor> what;  ///< new size in bytes; descriptor
+  What what;
 };
 
 class ObjectInbox : public boost::intrusive::list_base_hook<> {
@@ -65,7 +80,7 @@ class ObjectQueue {
   /// stopped: then it stays the caller's.
   bool announce(ObjectInbox& inbox);
   void submit(ObjectInbox& inbox, vm::Transfer& transfer);
-  void command(ObjectInbox& inbox, std::variant<std::uint64_t, hal::SharedDescriptor> what);
+  void command(ObjectInbox& inbox, Command::What what);
   void close(ObjectInbox& inbox);
   /// Makes the eventfd readable.
   void wake();

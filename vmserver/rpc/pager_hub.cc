@@ -27,8 +27,18 @@ class PagerHub::Handle final : public vm::PagedObject {
   Handle(ObjectQueue& queue, RemoteObject& object) : queue_(queue), object_(object) {}
   ~Handle() override { queue_.close(object_); }
   void submit(vm::Transfer& transfer) override { queue_.submit(object_, transfer); }
-  void resize(std::uint64_t bytes) override { queue_.command(object_, bytes); }
-  void grant(const hal::SharedDescriptor& content) override { queue_.command(object_, content); }
+  void resize(std::uint64_t bytes) override {
+    queue_.command(object_, Command::Resize{bytes});
+  }
+  void grant(const hal::SharedDescriptor& content) override {
+    queue_.command(object_, Command::Grant{content});
+  }
+  void discard(std::vector<hal::PageRange> pages) override {
+    queue_.command(object_, Command::Discard{std::move(pages)});
+  }
+  void on_lost(std::function<void()> lost) override {
+    queue_.command(object_, Command::OnLost{std::move(lost)});
+  }
 
  private:
   ObjectQueue& queue_;
@@ -171,7 +181,7 @@ void PagerHub::drop(RegisteredPager& pager, const std::string& why) {
   for (auto& [address, object] : objects_) {
     if (!object->served_by(pager)) continue;
     ++objects;
-    object->detach();
+    object->pager_died();
   }
   auto& line = lines_[index(pager.kind)];
   std::erase_if(line, [&](const kj::Own<RegisteredPager>& other) { return other.get() == &pager; });

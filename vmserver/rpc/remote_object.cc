@@ -202,13 +202,33 @@ void RemoteObject::detach() {
     job.outstanding = 0;
     job.error = Error::none;
   }
-  if (held_.empty()) return;
+}
+
+void RemoteObject::pager_died() {
+  detach();
+  if (!held_.empty()) lose_held();
+}
+
+void RemoteObject::lose_held() {
   owner_.complain("pager-anon: it held " + std::to_string(held_.count()) +
                   " pages of one object; those that are not resident are lost");
   // Resident ones too: should they be dropped as clean later on, they are lost then. A page-out to
   // the next pager takes them off the list.
   for (const PageRange held : held_.all()) lost_.add(held);
   held_.clear();
+  if (tell_lost_) tell_lost_();
+  // Whoever waits for one of them does not wait for the next pager.
+  for (auto job = jobs_.begin(); job != jobs_.end();) {
+    const auto next = std::next(job);
+    if (job->transfer->kind == Transfer::Kind::page_in) {
+      const std::vector<PageRange> kept = lost_.outside(job->transfer->pages);
+      if (kept.size() != 1 || kept.front() != job->transfer->pages) {
+        job->error = Error::io;
+        finish(job);
+      }
+    }
+    job = next;
+  }
 }
 
 // ---- what comes from the core ----
@@ -232,15 +252,19 @@ void RemoteObject::accept(ObjectQueue::Delivery& delivery) {
 }
 
 void RemoteObject::apply(const Command& command) {
-  if (const auto* bytes = std::get_if<std::uint64_t>(&command.what)) {
-    description_.bytes = *bytes;
-    if (!attachment_) return;
-    auto request = attachment_->remote.resizeRequest();
-    request.setBytes(*bytes);
-    attachment_->tasks.add(request.send().ignoreResult());
-    return;
-  }
-  const auto& content = std::get<hal::SharedDescriptor>(command.what);
+  std::visit([this](const auto& what) { carry_out(what); }, command.what);
+}
+
+void RemoteObject::carry_out(const Command::Resize& resize) {
+  description_.bytes = resize.bytes;
+  if (!attachment_) return;
+  auto request = attachment_->remote.resizeRequest();
+  request.setBytes(resize.bytes);
+  attachment_->tasks.add(request.send().ignoreResult());
+}
+
+void RemoteObject::carry_out(const Command::Grant& grant) {
+  const hal::SharedDescriptor& content = grant.content;
   if (!content) return;
   if (may_write(content) || !description_.content) description_.content = content;
   if (!attachment_) return;
@@ -249,6 +273,23 @@ void RemoteObject::apply(const Command& command) {
       content.get(), std::make_shared<hal::SharedDescriptor>(content)));
   attachment_->tasks.add(request.send().ignoreResult());
 }
+
+void RemoteObject::carry_out(const Command::Discard& discard) {
+  for (const PageRange pages : discard.pages) {
+    held_.remove(pages);
+    lost_.remove(pages);
+  }
+  if (!attachment_) return;
+  auto request = attachment_->remote.discardRequest();
+  auto runs = request.initRuns(static_cast<unsigned>(discard.pages.size()));
+  for (unsigned i = 0; i < runs.size(); ++i) {
+    runs[i].setFirstPage(discard.pages[i].first().value());
+    runs[i].setPageCount(discard.pages[i].count());
+  }
+  attachment_->tasks.add(request.send().ignoreResult());
+}
+
+void RemoteObject::carry_out(const Command::OnLost& on_lost) { tell_lost_ = on_lost.lost; }
 
 void RemoteObject::fail_all(Error error) {
   if (attachment_) detach();

@@ -72,8 +72,10 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   void accept(ObjectQueue::Delivery& delivery);
   /// Opens the object at this pager and sends every Job that has not ended.
   void attach(kj::Own<RegisteredPager> pager);
-  /// The pager is gone (or is given up); Jobs stay.
+  /// The pager is given up; Jobs stay.
   void detach();
+  /// The same, because it has died, and what only it had is lost.
+  void pager_died();
   /// Ends every Job with this error.
   void fail_all(vm::Error error);
 
@@ -107,6 +109,11 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   kj::Promise<void> layout_answered(protocol::Layout::Reader layout);
   void open_ended(vm::Error error, vm::OpenedObject&& opened);
   void apply(const Command& command);
+  void carry_out(const Command::Resize& resize);
+  void carry_out(const Command::Grant& grant);
+  void carry_out(const Command::Discard& discard);
+  void carry_out(const Command::OnLost& on_lost);
+  void lose_held();
   void pager_failed(const std::string& why);
   void taskFailed(kj::Exception&& exception) override;
 
@@ -118,6 +125,7 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
 
   PageSet held_;  ///< anonymous pages that this pager has
   PageSet lost_;  ///< anonymous pages that a dead pager had
+  std::function<void()> tell_lost_;
 };
 
 /// errno of a pager's answer as an Error; a number that is none becomes EIO.

@@ -21,6 +21,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <boost/intrusive/list.hpp>
 
@@ -65,6 +66,12 @@ class PagedObject {
   virtual void resize(std::uint64_t bytes) = 0;
   /// Hands over a descriptor that may write, after an open with one that could not.
   virtual void grant(const hal::SharedDescriptor& content) = 0;
+  /// Nobody needs what the pager has of these pages any more; absent ones are zero from now on. In the
+  /// order of submission, as Transfers are.
+  virtual void discard(std::vector<hal::PageRange> pages) = 0;
+  /// What to call when all that was written out is lost, with a pager that died: once each time,
+  /// on any thread. To be said before anything is written out.
+  virtual void on_lost(std::function<void()> lost) = 0;
 };
 
 /// What a pager said about an object it took.
