@@ -7,7 +7,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 
 #include <boost/container/small_vector.hpp>
@@ -98,6 +100,15 @@ class Plan {
       return step.kind == Step::Kind::give_back && range.contains(step.range);
     });
     steps_.erase(kept, steps_.end());
+  }
+  /// Takes out what is behind the first `count` steps.
+  Plan split_off(std::size_t count) {
+    Plan rest;
+    if (count >= steps_.size()) return rest;
+    const auto first = steps_.begin() + static_cast<std::ptrdiff_t>(count);
+    rest.steps_.assign(std::make_move_iterator(first), std::make_move_iterator(steps_.end()));
+    steps_.erase(first, steps_.end());
+    return rest;
   }
   const Steps& steps() const { return steps_; }
   bool empty() const { return steps_.empty(); }

@@ -15,8 +15,10 @@
 // Thread safety: every function may be called from any thread at any time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,25 @@ struct HostMapping {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   std::string path;
+};
+
+/// What became of pages that were asked to leave (Pmap::take_pages).
+struct Left {
+  std::uint64_t pages = 0;             ///< bit i: page i of the range has left
+  /// Of those, one behind the other; until the call returns. Nothing: nobody has said what has left,
+  /// and nobody will.
+  const std::byte* content = nullptr;
+};
+using LeftDone = std::function<void(const Left&)>;
+
+/// How pages are taken out.
+enum class Taking {
+  /// Pages that may be stored to, each in one step.
+  move,
+  /// Pages that nobody may store to, by a copy. Whoever asks sees to it that that stays so meanwhile.
+  copy,
+  /// Nothing leaves: pages that a fork shares become the program's own, so that they can be moved.
+  unshare
 };
 
 /// A run of pages that are alike.
@@ -65,6 +86,25 @@ class Pmap {
   /// end or to the first page that is already there, and wakes who waits for them. With `shared`
   /// the pages may be one common zero page, which suits a fault that only reads.
   virtual Entered enter_zero(VirtualRange range, bool shared) = 0;
+
+  /// Enters pages with `content` (range.bytes() of it) from the start of `range` (page-aligned,
+  /// private anonymous memory) up to its end or to the first page that is already there, and wakes
+  /// who waits for them.
+  virtual Entered enter_pages(VirtualRange range, const std::byte* content) = 0;
+
+  /// Most pages of one take_pages().
+  static constexpr std::uint64_t kMostLeaving = 64;
+  /// Whether take_pages() has somebody to do it.
+  virtual bool can_take() = 0;
+  /// Takes pages of private anonymous memory out of the address space, with every store up to then,
+  /// and calls `done` once, perhaps from inside and on any thread. What cannot be had stays: a page
+  /// that I/O holds, one to be moved that a fork shares, one that is wired.
+  virtual void take_pages(VirtualRange range, Taking how, LeftDone done) = 0;
+
+  /// Ends the program: memory is short, and nothing else is left to do.
+  virtual void kill() = 0;
+  /// For messages: "program 1234".
+  virtual std::string describe() const = 0;
 
   /// Lets faults in the range be tried again.
   virtual void wake(VirtualRange range) = 0;
@@ -97,6 +137,13 @@ class Pmap {
   /// Tells `sink` every run of pages that the program has mapped now, by address. Returns false
   /// when that cannot be told.
   virtual bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) = 0;
+
+  /// The first run of pages in `within` that the program has mapped now, `most` of them at most;
+  /// empty when there is none, or that cannot be told.
+  virtual VirtualRange first_mapped(VirtualRange within, std::uint64_t most) = 0;
+  /// Pages of private memory, the host's own as well; one that forks share counts by its part. Nothing
+  /// when that cannot be told.
+  virtual std::optional<std::uint64_t> proportional_pages() = 0;
 
   /// What is mapped in `within`, managed or not, by address. Throws std::system_error.
   virtual std::vector<HostMapping> host_mappings(VirtualRange within) = 0;

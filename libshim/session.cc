@@ -61,6 +61,7 @@ struct {
   bool tracks = false;
   PrivateMemory own;    // what libc has mapped for itself
   bool may_tell = false;  // the server lets us do some calls by ourselves
+  bool pages_leave = false;  // the server takes pages out
   bool unheard = false;   // it may not have heard yet of what we did
   bool prepare_forks = false;  // the server wants to hear of forks before they happen
   bool maps_files = false;         // a mapping was made of a descriptor
@@ -106,7 +107,7 @@ void keep(int socket, int userfaultfd, bool with_stub) {
   mark_parent();
   // One that closed our descriptors still has its stub, with descriptors of its own.
   if (!with_stub) return;
-  const long started = start_stub(self.socket, self.userfaultfd);
+  const long started = start_stub(self.socket, self.userfaultfd, self.pages_leave);
   if (failed(started)) say_debug("no thread to watch the server: ", error_text(-started));
 }
 
@@ -134,6 +135,7 @@ long begin(const char*& what) {
   }
   self.page_size = welcome.page_size;
   self.may_tell = (welcome.flags & protocol::kWelcomeDone) != 0;
+  self.pages_leave = (welcome.flags & protocol::kWelcomePages) != 0;
 
   what = "userfaultfd";
   const long userfaultfd =
@@ -430,6 +432,10 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
 
     const bool final = (header.flags & protocol::kReplyFinal) != 0;
     if (final && failed_op < 0) {
+      if ((header.flags & protocol::kReplyAcknowledge) != 0 &&
+          !say_done(self.socket, request.sequence, failed_op, error)) {
+        end_server_lost(false);
+      }
       outcome.again = (header.flags & protocol::kReplyAgain) != 0;
       result.error = header.error;
       result.value = static_cast<long>(header.value);
@@ -560,7 +566,7 @@ long without_stub(long number, long first, long second) {
   check_descriptors();
   const bool stopped = stop_stub();
   const long result = sys(number, first, second);
-  if (stopped) start_stub(self.socket, self.userfaultfd);
+  if (stopped) start_stub(self.socket, self.userfaultfd, self.pages_leave);
   self.lock.release();
   return result;
 }

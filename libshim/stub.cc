@@ -7,7 +7,9 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 
+#include "libshim/descriptors.h"
 #include "libshim/report.h"
+#include "libshim/stub_pages.h"
 #include "libshim/syscall.h"
 
 #if defined(__x86_64__)
@@ -75,11 +77,13 @@ struct Watched {
   int socket;
   int userfaultfd;
   int stop;  // an eventfd
+  Hands hands;
 };
 
 // In memory that a forked child gets a copy of: its own stub begins from the top again.
 alignas(64) char stack[16384];
-Watched watched;
+// The session begins before other files' constructors run.
+constinit Watched watched{-1, -1, -1, {}};
 long stub_thread = -1;
 
 constexpr unsigned kOfThread = 0200;  // PIDFD_THREAD, which is O_EXCL
@@ -101,8 +105,10 @@ void close_range(unsigned first, unsigned last) {
 // What the program has open must not stay open because of us: no pipe would ever end.
 void keep_only(const Watched& own) {
   unsigned kept[] = {static_cast<unsigned>(own.socket), static_cast<unsigned>(own.userfaultfd),
-                     static_cast<unsigned>(own.stop)};
-  for (unsigned i = 1; i < 3; ++i) {
+                     static_cast<unsigned>(own.stop), static_cast<unsigned>(own.hands.orders),
+                     static_cast<unsigned>(own.hands.pipe)};
+  constexpr unsigned kCount = sizeof(kept) / sizeof(kept[0]);
+  for (unsigned i = 1; i < kCount; ++i) {
     for (unsigned j = i; j > 0 && kept[j] < kept[j - 1]; --j) {
       const unsigned swapped = kept[j];
       kept[j] = kept[j - 1];
@@ -111,7 +117,7 @@ void keep_only(const Watched& own) {
   }
   unsigned from = 0;
   for (const unsigned one : kept) {
-    if (one == ~0u) break;  // no eventfd could be had
+    if (one == ~0u) break;  // what could not be had
     if (one > from) close_range(from, one - 1);
     from = one + 1;
   }
@@ -173,7 +179,7 @@ int descriptor_of(long result) { return failed(result) ? -1 : static_cast<int>(r
 }
 
 void run(void* argument) {
-  const Watched own = *static_cast<const Watched*>(argument);
+  Watched own = *static_cast<const Watched*>(argument);
   keep_only(own);
   sys(SYS_chdir, "/");
   sys(SYS_prctl, PR_SET_NAME, "vmshim");
@@ -182,16 +188,23 @@ void run(void* argument) {
       sys(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const int status =
       descriptor_of(sys(SYS_openat, AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC));
+  open_memory(own.hands);
   give_up_root();
   for (;;) {
-    // Of the server nothing is asked: only its end is reported.
-    pollfd awaited[] = {{own.socket, 0, 0}, {own.stop, POLLIN, 0}};
+    // Of the program's socket nothing is asked: only its end is reported.
+    pollfd awaited[] = {{own.socket, 0, 0}, {own.stop, POLLIN, 0}, {own.hands.orders, POLLIN, 0}};
     timespec period{0, kLookMs * 1'000'000};
-    const long woken = sys(SYS_ppoll, awaited, 2, &period, 0, 0);
+    const long woken = sys(SYS_ppoll, awaited, 3, &period, 0, 0);
     if (woken > 0 && (awaited[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
       end_server_lost(true);
     }
     if (woken > 0 && (awaited[1].revents & POLLIN) != 0) end_thread(0);
+    if (woken > 0 && awaited[2].revents != 0) {
+      if (failed(take_order(own.hands, own.userfaultfd))) {
+        close_hands(own.hands);
+        own.hands = {};
+      }
+    }
     // A process whose threads each ended by themselves (the child of a clone that returns from its
     // function makes no exit_group) natively ends with the last of them. Nothing tells: since Linux
     // 6.15 a pidfd of the first thread waits for us, too. The process's status is that of its last
@@ -203,13 +216,16 @@ void run(void* argument) {
 
 }  // namespace
 
-long start_stub(int socket, int userfaultfd) {
+long start_stub(int socket, int userfaultfd, bool pages) {
   const long stop = sys(SYS_eventfd2, 0, EFD_CLOEXEC);
-  watched = {socket, userfaultfd, failed(stop) ? -1 : static_cast<int>(stop)};
+  watched = {socket, userfaultfd, failed(stop) ? -1 : static_cast<int>(stop), {}};
+  const long handless = pages ? make_hands(socket, userfaultfd, watched.hands) : 0;
+  if (failed(handless)) say_debug("no page can be taken out: ", error_text(-handless));
   const unsigned long flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
   stub_thread = vmshim_clone(flags, stack + sizeof(stack), run, &watched);
   // It has a table of its own.
   if (!failed(stop)) sys(SYS_close, stop);
+  close_hands(watched.hands);
   return failed(stub_thread) ? stub_thread : 0;
 }
 
@@ -229,6 +245,7 @@ bool stop_stub() {
     // It is told of a moment before the kernel has taken it off the process's list.
     while (!failed(sys(SYS_tgkill, process, stub_thread, 0))) sys(SYS_sched_yield);
     stub_thread = -1;
+    drop_hold(watched.hands);
   }
   sys(SYS_close, thread);
   return told;

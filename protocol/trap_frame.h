@@ -22,6 +22,11 @@
 // A forked child shares its parent's socket only to hand over one of its own: it sends Adopt (with
 // its end of a new socket pair) over the inherited one, and is answered on the new one.
 //
+// Where memory is limited (kWelcomePages), a thread of the program takes pages of private memory out of
+// its address space when the server asks: nobody else can do that. It has a socket and a pipe of its
+// own to the server, which come with a StubHello over the program's. A StubOrder is answered by the
+// pages' content in the pipe and a StubAnswer behind it.
+//
 // This header is C-compatible in layout and includes nothing of the project.
 #pragma once
 
@@ -30,7 +35,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 6;
+inline constexpr uint32_t kVersion = 7;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -98,6 +103,7 @@ struct Welcome {
 };
 enum WelcomeFlag : uint32_t {
   kWelcomeDone = 1,  ///< kRequestDone is allowed: there is no policy to ask first
+  kWelcomePages = 2,  ///< memory is limited: the program takes pages out when asked (StubHello)
 };
 
 struct Begin {
@@ -158,6 +164,35 @@ enum AdoptFlag : uint64_t {
   kAdoptUnheard = 1,
 };
 inline constexpr uint32_t kAdoptMagic = 0x766d6164;  // "vmad"
+
+/// From the program, outside of a call. With it come the server's end of a socket pair of the kind of
+/// the program's own, and the end of a pipe to read from. It takes the place of one before.
+struct StubHello {
+  uint32_t magic;
+  uint32_t version;
+  uint32_t most_pages;  ///< of one order: as many as the pipe holds
+  uint32_t reserved;
+};
+inline constexpr uint32_t kStubMagic = 0x766d7374;  // "vmst"
+inline constexpr uint32_t kMaxOrderPages = 64;
+
+struct StubOrder {
+  enum Kind : uint32_t {
+    /// Take out what can be had of these pages, each in one step (UFFDIO_MOVE).
+    kMove = 1,
+    /// Take out what nobody may store to: the server changes no protection meanwhile.
+    kCopy = 2,
+    /// Make those that are there the program's own, where a fork shares them. None leaves.
+    kUnshare = 3,
+  };
+  uint64_t address;
+  uint32_t pages;
+  uint32_t kind;
+};
+
+struct StubAnswer {
+  uint64_t pages;  ///< bit i: page i has left; its content is in the pipe, in order
+};
 
 struct HostOp {
   enum Kind : uint32_t {

@@ -1,6 +1,9 @@
 #include "hal/linux/uffd_pmap.h"
 
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <system_error>
 
 #include <fcntl.h>
@@ -90,18 +93,48 @@ void UffdPmap::set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap) {
   pagemap_ = std::move(pagemap);
 }
 
-void UffdPmap::set_process(SharedDescriptor process) {
+void UffdPmap::set_process(SharedDescriptor process, std::int32_t pid) {
+  pid_ = pid;
   const std::lock_guard guard(proc_lock_);
   process_ = std::move(process);
+  rollup_ = {};
 }
+
+void UffdPmap::use_taker(std::shared_ptr<PageTaker> taker) {
+  const std::lock_guard guard(proc_lock_);
+  taker_.swap(taker);
+}
+
+bool UffdPmap::can_take() {
+  const std::lock_guard guard(proc_lock_);
+  return taker_ != nullptr;
+}
+
+void UffdPmap::take_pages(VirtualRange range, Taking how, LeftDone done) {
+  std::shared_ptr<PageTaker> taker;
+  {
+    const std::lock_guard guard(proc_lock_);
+    taker = taker_;
+  }
+  if (taker) return taker->take(range, how, std::move(done));
+  done({});
+}
+
+SharedDescriptor UffdPmap::process() const {
+  const std::lock_guard guard(proc_lock_);
+  return process_;
+}
+
+void UffdPmap::kill() {
+  const SharedDescriptor process = this->process();
+  if (process) (void)syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0U);
+}
+
+std::string UffdPmap::describe() const { return "program " + std::to_string(pid_.load()); }
 
 // process_madvise(2). Another user's program takes CAP_SYS_NICE; without it the hint is lost.
 void UffdPmap::deactivate(VirtualRange range) {
-  SharedDescriptor process;
-  {
-    const std::lock_guard guard(proc_lock_);
-    process = process_;
-  }
+  const SharedDescriptor process = this->process();
   if (!process || range.empty()) return;
   const iovec part{.iov_base = reinterpret_cast<void*>(range.start().value()),
                    .iov_len = range.bytes()};
@@ -142,6 +175,15 @@ bool UffdPmap::read_events(const std::function<void(const Event&)>& sink) {
 }
 
 Pmap::Entered UffdPmap::enter_zero(VirtualRange range, bool shared) {
+  return enter(range, static_cast<const std::byte*>(zeroes()), false, shared);
+}
+
+Pmap::Entered UffdPmap::enter_pages(VirtualRange range, const std::byte* content) {
+  return enter(range, content, true, false);
+}
+
+Pmap::Entered UffdPmap::enter(VirtualRange range, const std::byte* content, bool advance,
+                              bool shared) {
   Entered entered;
   VirtualAddress at = range.start();
   std::uint64_t most = kZeroBytes;
@@ -157,7 +199,7 @@ Pmap::Entered UffdPmap::enter_zero(VirtualRange range, bool shared) {
     } else {
       uffdio_copy copy{};
       copy.dst = at.value();
-      copy.src = reinterpret_cast<std::uint64_t>(zeroes());
+      copy.src = reinterpret_cast<std::uint64_t>(content) + (advance ? at - range.start() : 0);
       copy.len = bytes;
       result = ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy);
       done = copy.copy;
@@ -326,6 +368,44 @@ bool UffdPmap::mapped_pages(VirtualRange range, const std::function<void(PageRun
                   (region.categories & (PAGE_IS_PFNZERO | PAGE_IS_FILE)) == 0;
     sink(run);
   });
+}
+
+VirtualRange UffdPmap::first_mapped(VirtualRange within, std::uint64_t most) {
+  const SharedDescriptor pagemap = this->pagemap();
+  if (!pagemap || within.empty()) return {};
+  page_region region{};
+  pm_scan_arg request{};
+  request.start = within.start().value();
+  request.end = within.end().value();
+  request.category_mask = PAGE_IS_PRESENT;
+  request.return_mask = PAGE_IS_PRESENT;
+  request.vec = reinterpret_cast<std::uint64_t>(&region);
+  request.vec_len = 1;
+  request.max_pages = most;
+  if (scan_once(pagemap.get(), request) <= 0) return {};
+  return {VirtualAddress(region.start), VirtualAddress(region.end)};
+}
+
+// Pss_Anon of /proc/PID/smaps_rollup (proc(5)).
+std::optional<std::uint64_t> UffdPmap::proportional_pages() {
+  SharedDescriptor rollup;
+  {
+    const std::lock_guard guard(proc_lock_);
+    if (!rollup_ && pid_ != 0) {
+      const std::string path = "/proc/" + std::to_string(pid_.load()) + "/smaps_rollup";
+      rollup_ = SharedDescriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    }
+    rollup = rollup_;
+  }
+  if (!rollup) return std::nullopt;
+  char text[4096];
+  const ssize_t got = pread(rollup.get(), text, sizeof(text) - 1, 0);
+  if (got <= 0) return std::nullopt;
+  text[got] = '\0';
+  constexpr char kField[] = "Pss_Anon:";
+  const char* const field = std::strstr(text, kField);
+  if (field == nullptr) return std::nullopt;
+  return std::strtoull(field + sizeof(kField) - 1, nullptr, 10) * 1024 / kPageSize;
 }
 
 std::vector<HostMapping> UffdPmap::host_mappings(VirtualRange within) {

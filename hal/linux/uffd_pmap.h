@@ -10,13 +10,24 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <variant>
 
 #include "hal/host_file.h"
 #include "hal/pmap.h"
 
 namespace hal {
+
+/// Has a program take pages out of its own address space, which nobody else can (UFFDIO_MOVE).
+class PageTaker {
+ public:
+  virtual ~PageTaker() = default;
+  /// As Pmap::take_pages(). Calls `done` in any case, never from inside.
+  virtual void take(VirtualRange range, Taking how, LeftDone done) = 0;
+};
 
 class UffdPmap final : public Pmap {
  public:
@@ -48,7 +59,10 @@ class UffdPmap final : public Pmap {
   void set_proc_files(SharedDescriptor maps, SharedDescriptor pagemap);
 
   /// A pidfd of the program, once it is known.
-  void set_process(SharedDescriptor process);
+  void set_process(SharedDescriptor process, std::int32_t pid);
+
+  /// Who takes pages out from here on; nobody: nullptr.
+  void use_taker(std::shared_ptr<PageTaker> taker);
 
   const SharedDescriptor& userfaultfd() const { return userfaultfd_; }
 
@@ -58,6 +72,11 @@ class UffdPmap final : public Pmap {
   bool read_events(const std::function<void(const Event&)>& sink);
 
   Entered enter_zero(VirtualRange range, bool shared) override;
+  Entered enter_pages(VirtualRange range, const std::byte* content) override;
+  bool can_take() override;
+  void take_pages(VirtualRange range, Taking how, LeftDone done) override;
+  void kill() override;
+  std::string describe() const override;
   void wake(VirtualRange range) override;
   Outcome fail(VirtualRange range) override;
   void deactivate(VirtualRange range) override;
@@ -67,12 +86,17 @@ class UffdPmap final : public Pmap {
                        const std::function<void(VirtualRange)>& sink) override;
   void track_anew(VirtualRange range) override;
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
+  VirtualRange first_mapped(VirtualRange within, std::uint64_t most) override;
+  std::optional<std::uint64_t> proportional_pages() override;
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
  private:
   /// Fills a page that is there, which tells: EEXIST, ESRCH once the address space is gone, EAGAIN
   /// from the moment that a fork copies it until the fork event has been read.
   int fill_probe() const;
+  /// `content` of the range, or, without `advance`, of every part of it.
+  Entered enter(VirtualRange range, const std::byte* content, bool advance, bool shared);
+  SharedDescriptor process() const;
   SharedDescriptor maps() const;
   SharedDescriptor pagemap() const;
 
@@ -81,6 +105,9 @@ class UffdPmap final : public Pmap {
   SharedDescriptor maps_;     // proc_lock_
   SharedDescriptor pagemap_;  // proc_lock_
   SharedDescriptor process_;  // proc_lock_
+  SharedDescriptor rollup_;   // proc_lock_  /proc/PID/smaps_rollup, once it was needed
+  std::shared_ptr<PageTaker> taker_;  // proc_lock_
+  std::atomic<std::int32_t> pid_{0};
   // A registered page that always exists: filling it tells whether the address space does.
   std::atomic<std::uint64_t> probe_{0};
   std::atomic<bool> reading_{false};  // events are being read or handled

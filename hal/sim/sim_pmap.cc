@@ -197,6 +197,118 @@ Pmap::Entered SimPmap::enter_zero(VirtualRange range, bool shared) {
   return entered;
 }
 
+Pmap::Entered SimPmap::enter_pages(VirtualRange range, const std::byte* content) {
+  const std::lock_guard guard(memory_->lock());
+  Entered entered;
+  if (!alive_) {
+    entered.outcome = Outcome::gone;
+    return entered;
+  }
+  for (VirtualAddress at = range.start(); at < range.end(); at = at + kPageSize) {
+    const SimRegion* region = find(at);
+    if (region == nullptr || region->kind != SimRegion::Kind::anonymous) {
+      if (entered.pages == 0) entered.outcome = Outcome::retry;
+      break;
+    }
+    if (pages_.find(at) != nullptr) {
+      if (entered.pages == 0) wake_locked(page_at(at));
+      break;
+    }
+    SimPage& page = pages_.entry(at);
+    page.frame = std::make_shared<SimFrame>();
+    page.owned = true;
+    std::memcpy(page.frame->bytes.data(), content + (at - range.start()), kPageSize);
+    ++entered.pages;
+  }
+  wake_locked(VirtualRange(range.start(), range.start() + bytes_from_pages(entered.pages)));
+  return entered;
+}
+
+void SimPmap::take_pages(VirtualRange range, Taking how, LeftDone done) {
+  const std::lock_guard guard(memory_->lock());
+  ordered_.push_back({range, how, std::move(done), 0, {}});
+}
+
+// As UFFDIO_MOVE: a page that others share stays, and so does what may not be stored to or is wired.
+bool SimPmap::take_ordered() {
+  const std::lock_guard guard(memory_->lock());
+  if (ordered_.empty()) return false;
+  Order order = std::move(ordered_.front());
+  ordered_.pop_front();
+  for (VirtualAddress at = order.range.start(); at < order.range.end(); at = at + kPageSize) {
+    const SimRegion* region = find(at);
+    SimPage* page = pages_.find(at);
+    if (region == nullptr || region->kind != SimRegion::Kind::anonymous || region->locked ||
+        page == nullptr || page->failed) {
+      continue;
+    }
+    const bool writable = region->protection.writable();
+    if (writable ? !region->protection.readable() : order.how != Taking::copy) continue;
+    const bool shared = page->frame.use_count() > 1 || page->frame == memory_->zero_frame();
+    if (order.how == Taking::unshare) {
+      if (shared) *page = {.frame = std::make_shared<SimFrame>(*page->frame), .owned = true};
+      continue;
+    }
+    if (shared && writable) continue;
+    const auto bytes = page->frame->bytes;
+    order.content.insert(order.content.end(), bytes.begin(), bytes.end());
+    order.pages |= std::uint64_t{1} << ((at - order.range.start()) >> kPageShift);
+    pages_.erase(page_at(at));
+  }
+  taken_.push_back(std::move(order));
+  return true;
+}
+
+bool SimPmap::answer_taken() {
+  Order order;
+  {
+    const std::lock_guard guard(memory_->lock());
+    if (taken_.empty()) return false;
+    order = std::move(taken_.front());
+    taken_.pop_front();
+  }
+  // Something to point at, in any case.
+  order.content.push_back({});
+  order.done({order.pages, order.content.data()});
+  return true;
+}
+
+void SimPmap::abandon_orders() {
+  std::vector<LeftDone> unanswered;
+  {
+    const std::lock_guard guard(memory_->lock());
+    for (auto* orders : {&ordered_, &taken_}) {
+      for (Order& order : *orders) unanswered.push_back(std::move(order.done));
+      orders->clear();
+    }
+  }
+  for (const LeftDone& done : unanswered) done({});
+}
+
+VirtualRange SimPmap::first_mapped(VirtualRange within, std::uint64_t most) {
+  VirtualRange found;
+  (void)mapped_pages(within, [&](PageRun run) {
+    if (!found.empty()) return;
+    const std::uint64_t bytes = std::min(run.range.bytes(), bytes_from_pages(most));
+    found = VirtualRange(run.range.start(), run.range.start() + bytes);
+  });
+  return found;
+}
+
+std::optional<std::uint64_t> SimPmap::proportional_pages() {
+  const std::lock_guard guard(memory_->lock());
+  if (!alive_) return std::nullopt;
+  double pages = 0;
+  for (auto& [start, region] : regions_) {
+    if (!region.is_private()) continue;
+    pages_.for_each(region.range, [&](VirtualAddress, SimPage& page) {
+      if (page.failed || page.of_object || page.frame == memory_->zero_frame()) return;
+      pages += 1.0 / static_cast<double>(page.frame.use_count());
+    });
+  }
+  return static_cast<std::uint64_t>(pages + 0.5);
+}
+
 void SimPmap::wake(VirtualRange range) {
   const std::lock_guard guard(memory_->lock());
   wake_locked(range);

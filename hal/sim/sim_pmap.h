@@ -11,13 +11,16 @@
 // somebody wakes the page: a server that forgets to wake stays caught in the act.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -96,8 +99,19 @@ class SimPmap final : public Pmap {
 
   /// What a fork does. By each region's inheritance; private frames are copied on write.
   std::unique_ptr<SimPmap> fork();
-  /// The program is gone, with its page tables.
-  void kill();
+  /// What a program's thread does that takes pages out: the oldest order there is. False when there is
+  /// none. In two halves, so that tests can have things happen in between: first the pages go, then
+  /// is said which.
+  bool carry_out_taking() {
+    const bool took = take_ordered();
+    return answer_taken() || took;
+  }
+  bool take_ordered();
+  bool answer_taken();
+  /// It ends with the program: what it was asked to do, it may have done or not.
+  void abandon_orders();
+  /// Whether there is such a thread.
+  void set_takes(bool on) { takes_ = on; }
   /// Memory is short: what lazy_free gave up goes.
   void drop_lazy_pages();
 
@@ -116,6 +130,11 @@ class SimPmap final : public Pmap {
   std::size_t table_count();
 
   Entered enter_zero(VirtualRange range, bool shared) override;
+  Entered enter_pages(VirtualRange range, const std::byte* content) override;
+  bool can_take() override { return takes_; }
+  void take_pages(VirtualRange range, Taking how, LeftDone done) override;
+  void kill() override;
+  std::string describe() const override { return "a simulated program"; }
   void wake(VirtualRange range) override;
   Outcome fail(VirtualRange range) override;
   void deactivate(VirtualRange range) override;
@@ -124,6 +143,8 @@ class SimPmap final : public Pmap {
                        const std::function<void(VirtualRange)>& sink) override;
   void track_anew(VirtualRange range) override;
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
+  VirtualRange first_mapped(VirtualRange within, std::uint64_t most) override;
+  std::optional<std::uint64_t> proportional_pages() override;
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
  private:
@@ -164,6 +185,17 @@ class SimPmap final : public Pmap {
   std::vector<VirtualRange> host_calls_;  // the same
   std::vector<VirtualRange> deactivated_;  // the same
 
+  struct Order {
+    VirtualRange range;
+    Taking how = Taking::move;
+    LeftDone done;
+    std::uint64_t pages = 0;
+    std::vector<std::byte> content;
+  };
+
+  std::atomic<bool> takes_{true};
+  std::deque<Order> ordered_;             // memory_->lock()
+  std::deque<Order> taken_;               // memory_->lock()
   Regions regions_;                       // memory_->lock(); by start
   SimPageTable pages_;                    // memory_->lock()
   // memory_->lock(); absent pages that count as written when they come, as a host may have it that

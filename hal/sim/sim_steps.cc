@@ -241,22 +241,28 @@ int SimPmap::take_away(const Step& step) {
   return 0;
 }
 
-// The host reads the range, and the faults that makes bring in what is absent.
+// The host reads the range page by page, and the faults that makes bring in what is absent. A page may
+// be gone again before it is read; then it is read once more.
 int SimPmap::copy_out(const Step& step) {
-  if (prefault_) {
-    if (const int error = prefault_(step.range, false); error != 0) return EFAULT;
-  }
-  const std::lock_guard guard(memory_->lock());
-  int error = 0;
+  constexpr int kMostAttempts = 1000;
   auto backing = std::static_pointer_cast<SimBacking>(step.backing);
-  pages_.for_each(step.range, [&](VirtualAddress address, SimPage& page) {
-    const PageIndex into = step.page + ((address - step.range.start()) >> kPageShift);
-    if (into.value() >= backing->pages_) error = EFBIG;
-    if (error == 0 && page.frame) {
-      backing->frames_[into.value()] = std::make_shared<SimFrame>(*page.frame);
+  for (VirtualAddress at = step.range.start(); at < step.range.end(); at = at + kPageSize) {
+    const PageIndex into = step.page + ((at - step.range.start()) >> kPageShift);
+    bool copied = false;
+    for (int attempt = 0; attempt < kMostAttempts && !copied; ++attempt) {
+      if (prefault_) {
+        if (prefault_(VirtualRange(at, at + kPageSize), false) != 0) return EFAULT;
+      }
+      const std::lock_guard guard(memory_->lock());
+      if (into.value() >= backing->pages_) return EFBIG;
+      const SimPage* page = pages_.find(at);
+      if (page == nullptr || !page->frame) continue;
+      backing->frames_[into.value()] = std::make_shared<SimFrame>(*page->frame);
+      copied = true;
     }
-  });
-  return error;
+    if (!copied) return EFAULT;
+  }
+  return 0;
 }
 
 int SimPmap::drop_private(const Step& step) {
