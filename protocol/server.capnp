@@ -114,4 +114,21 @@ struct Statistics {
   failedFaults @10 :UInt64;     # faults answered with a bus error
   pagers @11 :UInt64;           # pagers registered now
   sessionsRejected @12 :UInt64; # sessions ended for what they sent
+  paging @13 :Paging;          # where memory is limited
+}
+
+struct Paging {
+  # Pages. What programs and objects have, and what has left programs, add up to what is in use.
+  freePages @0 :UInt64;
+  privatePages @1 :UInt64;    # of private memory, in programs
+  objectPages @2 :UInt64;     # of files and of what programs share
+  inactivePages @3 :UInt64;   # have left programs, and no pager has them
+  laundryPages @4 :UInt64;    # on their way to the pager
+  cleanPages @5 :UInt64;      # with the pager, and in memory
+  swappedPages @6 :UInt64;    # with the pager alone
+  lostPages @7 :UInt64;       # were with a pager that died
+  wiredPages @8 :UInt64;
+  # Since the server started.
+  deactivations @9 :UInt64;   # private pages that left a program
+  reactivations @10 :UInt64;  # and came back before they were with the pager alone
 }

@@ -22,6 +22,18 @@ nlohmann::ordered_json statistics_json(protocol::Statistics::Reader statistics) 
   json["failed_faults"] = statistics.getFailedFaults();
   json["pagers"] = statistics.getPagers();
   json["sessions_rejected"] = statistics.getSessionsRejected();
+  const auto paging = statistics.getPaging();
+  json["paging"] = {{"free_pages", paging.getFreePages()},
+                    {"private_pages", paging.getPrivatePages()},
+                    {"object_pages", paging.getObjectPages()},
+                    {"inactive_pages", paging.getInactivePages()},
+                    {"laundry_pages", paging.getLaundryPages()},
+                    {"clean_pages", paging.getCleanPages()},
+                    {"swapped_pages", paging.getSwappedPages()},
+                    {"lost_pages", paging.getLostPages()},
+                    {"wired_pages", paging.getWiredPages()},
+                    {"deactivations", paging.getDeactivations()},
+                    {"reactivations", paging.getReactivations()}};
   return json;
 }
 
@@ -35,8 +47,21 @@ void print_statistics(std::ostream& out, protocol::Statistics::Reader statistics
   line(statistics.getPageins(), "pages paged in");
   line(statistics.getPageouts(), "pages paged out");
   line(statistics.getResidentPages(), "pages resident");
-  if (statistics.getMemoryLimitPages() != 0)
+  if (statistics.getMemoryLimitPages() != 0) {
+    const auto paging = statistics.getPaging();
     line(statistics.getMemoryLimitPages(), "pages at most (--memory)");
+    line(paging.getFreePages(), "pages free");
+    line(paging.getPrivatePages(), "pages of private memory, in programs");
+    line(paging.getObjectPages(), "pages of files and of shared memory");
+    line(paging.getInactivePages(), "pages inactive: out of programs, with no pager");
+    line(paging.getLaundryPages(), "pages in the laundry: on their way to the pager");
+    line(paging.getCleanPages(), "pages clean: with the pager, and in memory");
+    line(paging.getSwappedPages(), "pages in swap alone");
+    line(paging.getLostPages(), "pages lost with a pager that died");
+    line(paging.getWiredPages(), "pages wired");
+    line(paging.getDeactivations(), "pages deactivated");
+    line(paging.getReactivations(), "pages reactivated");
+  }
   line(statistics.getSpaces(), "address spaces");
   line(statistics.getObjects(), "objects");
   line(statistics.getForks(), "forks");

@@ -24,6 +24,7 @@
 #include "vmserver/rpc/rpc_service.h"
 #include "vmserver/vm/machine.h"
 #include "vmserver/vm/map_entry.h"
+#include "vmserver/vm/pageout.h"
 #include "vmserver/vm/personality.h"
 #include "vmserver/vm/policy.h"
 #include "vmserver/vm/syncer.h"
@@ -160,8 +161,11 @@ int serve(const Options& options) {
   }
   vm::Syncer syncer(machine);
   syncer.start();
+  vm::PageoutDaemon pageout(machine);
+  pageout.start();
   say_ready(options.ready);
   const bool clean = programs.run();
+  pageout.stop();
   syncer.stop();
   rpc.stop();
   return clean ? 0 : cli::kExitFailure;
@@ -186,9 +190,9 @@ int main(int argc, char** argv) {
                               "MODE", "Who may connect, as the socket's octal mode (default 0600: "
                               "the server's user alone; 0666: everybody).")
             .addOptionWithArg({"memory"}, [&](auto text) { return set_memory(options, text); },
-                              "SIZE", "The machine's memory, in bytes or with K, M, G or T. "
-                              "Reported to tools and the base of the wiring limit; it is not "
-                              "enforced by paging out in this version.")
+                              "SIZE", "The machine's memory, in bytes or with K, M, G or T: what all "
+                              "programs have of it together, their files included. What does not "
+                              "fit is paged out. Default: as much as the host gives.")
             .addOptionWithArg({"personality"},
                               [&](auto text) { return set_personality(options, text); }, "NAME",
                               "Whose rules calls follow: freebsd-7 (default), freebsd-14 or "

@@ -26,6 +26,18 @@ protocol::Statistics::Builder example(capnp::MallocMessageBuilder& message) {
   statistics.setFailedFaults(12);
   statistics.setPagers(13);
   statistics.setSessionsRejected(~std::uint64_t{0});
+  auto paging = statistics.initPaging();
+  paging.setFreePages(14);
+  paging.setPrivatePages(15);
+  paging.setObjectPages(16);
+  paging.setInactivePages(17);
+  paging.setLaundryPages(18);
+  paging.setCleanPages(19);
+  paging.setSwappedPages(20);
+  paging.setLostPages(21);
+  paging.setWiredPages(22);
+  paging.setDeactivations(23);
+  paging.setReactivations(24);
   return statistics;
 }
 
@@ -38,7 +50,10 @@ TEST_CASE("the statistics are one JSON object with every field in snake_case", "
     "faults": 1, "zero_fills": 2, "pageins": 3, "pageouts": 4,
     "calls": {"mmap": 5, "munmap": 6},
     "spaces": 7, "resident_pages": 8, "memory_limit_pages": 9, "objects": 10, "forks": 11,
-    "failed_faults": 12, "pagers": 13, "sessions_rejected": 18446744073709551615})");
+    "failed_faults": 12, "pagers": 13, "sessions_rejected": 18446744073709551615,
+    "paging": {"free_pages": 14, "private_pages": 15, "object_pages": 16, "inactive_pages": 17,
+               "laundry_pages": 18, "clean_pages": 19, "swapped_pages": 20, "lost_pages": 21,
+               "wired_pages": 22, "deactivations": 23, "reactivations": 24}})");
   CHECK(json == expected);
 }
 

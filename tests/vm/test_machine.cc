@@ -36,6 +36,7 @@ vm::MachineOptions options_of(const MachineChoices& choices) {
   options.max_wired_pages = choices.max_wired_pages;
   options.max_entries = choices.max_entries;
   options.host_files = choices.host_files;
+  options.memory_limit_pages = choices.memory_limit_pages;
   if (!choices.policy.empty()) {
     options.policy = std::make_shared<const vm::Policy>(
         vm::Policy::parse(choices.policy, "policy").value());
@@ -48,7 +49,8 @@ vm::MachineOptions options_of(const MachineChoices& choices) {
 TestMachine::TestMachine(const MachineChoices& choices)
     : memory(std::make_shared<hal::SimMemory>()),
       backings(memory),
-      machine(options_of(choices), backings, pagers) {}
+      machine(options_of(choices), backings, pagers),
+      daemon(machine) {}
 
 TestMachine::~TestMachine() {
   pagers.hold(false);
@@ -58,8 +60,23 @@ TestMachine::~TestMachine() {
 }
 
 bool TestMachine::nothing_left() const {
-  return machine.object_count() == 0 && pagers.open_objects() == 0 && pagers.queued() == 0 &&
+  // Of the swap space nothing is in use; it goes with the machine.
+  const std::size_t swap = machine_has_swap() ? 1 : 0;
+  return machine.object_count() == 0 && pagers.open_objects() == swap && pagers.queued() == 0 &&
          machine.quiet();
+}
+
+bool TestMachine::machine_has_swap() const { return machine.swap().is_open(); }
+
+bool TestMachine::pump() {
+  if (pagers.pump()) return true;
+  for (Program* program : programs) {
+    if (program->pmap().carry_out_taking()) return true;
+  }
+  if (!machine.memory().limited()) return false;
+  // What a pass begins others may have to go on with.
+  time += std::chrono::milliseconds(10);
+  return daemon.pass(time) || pagers.pump();
 }
 
 Program::Program(TestMachine& machine, ProgramLayout layout)
@@ -74,22 +91,27 @@ Program::Program(TestMachine& machine, ProgramLayout layout)
                          Protection::read() | Protection::write(), "[stack]");
   pmap->add_host_mapping(range_of(kHighest - 64 * kPage, kHighest - 62 * kPage),
                          Protection::read() | Protection::execute(), "[vdso]");
-  space_ = std::make_unique<vm::VmSpace>(machine.machine, std::move(pmap), make_layout());
+  space_ = vm::VmSpace::make(machine.machine, std::move(pmap), make_layout());
   connect();
 }
 
-Program::Program(TestMachine& machine, bool threads, std::unique_ptr<vm::VmSpace> space,
+Program::Program(TestMachine& machine, bool threads, std::shared_ptr<vm::VmSpace> space,
                  hal::SimPmap& pmap)
     : machine_(machine), threads_(threads), pmap_(&pmap), space_(std::move(space)) {
   connect();
 }
 
-Program::~Program() = default;
+Program::~Program() {
+  machine_.programs.remove(this);
+  pmap_->abandon_orders();
+  space_->close();
+}
 
 void Program::connect() {
+  machine_.programs.push_back(this);
   cpu_ = std::make_unique<hal::SimCpu>(
       *pmap_, [this](VirtualAddress page, bool write) { space_->fault(page, write); },
-      threads_ ? hal::SimCpu::Pump() : [this] { return machine_.pagers.pump(); });
+      threads_ ? hal::SimCpu::Pump() : [this] { return machine_.pump(); });
   pmap_->set_prefault([this](VirtualRange range, bool write) {
     return cpu_->touch(range, write) == SimResult::done ? 0 : ENOMEM;
   });
@@ -130,7 +152,7 @@ CallResult Program::call(const protocol::TrapRequest& request,
   if (threads_) {
     (void)call->wait();
   } else {
-    while (!call->finished() && machine_.pagers.pump()) continue;
+    while (!call->finished() && machine_.pump()) continue;
   }
   return call->result();
 }
@@ -286,13 +308,13 @@ PendingCall::PendingCall(Program& program, const protocol::TrapRequest& what,
   file = with;
 }
 
-void PendingCall::run_plan(Next next) {
+void PendingCall::send_plan(Next next) {
   const int error = program_.pmap().apply(plan);
   plan.clear();
   next(vm::error_from_errno(error));
 }
 
-void PendingCall::finish(const vm::Answer& answer) {
+void PendingCall::send_answer(const vm::Answer& answer) {
   const int error = program_.pmap().apply(plan);
   plan.clear();
   if (error != 0 && !undone_) {
@@ -305,6 +327,7 @@ void PendingCall::finish(const vm::Answer& answer) {
     program_.space().handle(*this);
     return;
   }
+  if (answer.acknowledged) program_.space().plan_done();
   const std::lock_guard guard(program_.machine().calls_lock);
   answer_ = answer;
   ++finished_;

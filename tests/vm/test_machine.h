@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "protocol/trap_frame.h"
 #include "tests/vm/fake_pager.h"
 #include "vmserver/vm/machine.h"
+#include "vmserver/vm/pageout.h"
 #include "vmserver/vm/vm_space.h"
 
 namespace test {
@@ -66,6 +68,7 @@ struct MachineChoices {
   std::uint64_t max_entries = 0;
   std::string policy = {};  ///< its text; "": none
   std::vector<std::string> host_files = {};
+  std::uint64_t memory_limit_pages = 0;
 };
 
 class Program;
@@ -79,11 +82,18 @@ class TestMachine {
   FakeFile& make_file(std::uint64_t bytes) { return pagers.make_file(bytes); }
   /// Every object has gone, at the pagers as well.
   bool nothing_left() const;
+  /// Does the next bit of work of those that work beside the programs: pagers, the threads that take
+  /// pages out of programs, the page-out daemon. False when there is none.
+  bool pump();
+  bool machine_has_swap() const;
 
   std::shared_ptr<hal::SimMemory> memory;
   hal::SimBackingFactory backings;
   FakePagerDirectory pagers;
   vm::Machine machine;
+  vm::PageoutDaemon daemon;
+  std::list<Program*> programs;  // those that there are
+  vm::PageoutDaemon::Clock::time_point time{};  // the daemon's; passes with every pass
 
   // Pending calls that other threads end.
   std::mutex calls_lock;
@@ -170,7 +180,7 @@ class Program {
   std::uint64_t stack_limit = std::uint64_t{8} << 20;
 
  private:
-  Program(TestMachine& machine, bool threads, std::unique_ptr<vm::VmSpace> space,
+  Program(TestMachine& machine, bool threads, std::shared_ptr<vm::VmSpace> space,
           hal::SimPmap& pmap);
   void connect();
   std::unique_ptr<Program> fork_now();
@@ -179,7 +189,7 @@ class Program {
   TestMachine& machine_;
   const bool threads_;
   hal::SimPmap* pmap_ = nullptr;
-  std::unique_ptr<vm::VmSpace> space_;
+  std::shared_ptr<vm::VmSpace> space_;
   std::unique_ptr<hal::SimCpu> cpu_;
 };
 
@@ -188,8 +198,6 @@ class PendingCall final : public vm::Call {
   PendingCall(Program& program, const protocol::TrapRequest& what,
               const std::optional<hal::HostFile>& with);
 
-  void run_plan(Next next) override;
-  void finish(const vm::Answer& answer) override;
   bool superuser() override { return superuser_; }
   std::uint32_t user_id() override { return user_; }
   std::int32_t pid() const override { return pid_; }
@@ -205,6 +213,9 @@ class PendingCall final : public vm::Call {
   const bool superuser_;
   const std::uint32_t user_;
   const std::int32_t pid_;
+  void send_plan(Next next) override;
+  void send_answer(const vm::Answer& answer) override;
+
   int finished_ = 0;   // machine's calls_lock; how often
   bool undone_ = false;
   vm::Answer answer_;  // machine's calls_lock

@@ -32,7 +32,7 @@ void Session::ActiveCall::on_call_thread(Function function) {
   }
 }
 
-void Session::ActiveCall::run_plan(Next next) {
+void Session::ActiveCall::send_plan(Next next) {
   on_call_thread([this, next = std::move(next)]() mutable {
     batches_ = encode(plan);
     plan.clear();
@@ -42,7 +42,7 @@ void Session::ActiveCall::run_plan(Next next) {
   });
 }
 
-void Session::ActiveCall::finish(const vm::Answer& answer) {
+void Session::ActiveCall::send_answer(const vm::Answer& answer) {
   on_call_thread([this, answer] {
     batches_ = encode(plan);
     plan.clear();
@@ -78,6 +78,7 @@ void Session::ActiveCall::send_last() {
   if (answer_.value_from_host) flags |= protocol::kReplyValueFromHost;
   if (answer_.prepare_forks) flags |= protocol::kReplyPrepareForks;
   if (answer_.again) flags |= protocol::kReplyAgain;
+  if (answer_.acknowledged) flags |= protocol::kReplyAcknowledge;
   const HostOpBatch* batch = batches_.empty() ? nullptr : &batches_.back();
   // The session is ready for the next request before the program can send one.
   session_->last_ = request;

@@ -24,9 +24,6 @@ class Session::ActiveCall final : public vm::Call,
   /// The call lives until it ends, whatever its session does. To be said before it is handled.
   void hold() { self_ = shared_from_this(); }
 
-  void run_plan(Next next) override;
-  using vm::Call::finish;
-  void finish(const vm::Answer& answer) override;
   bool superuser() override;
   std::uint32_t user_id() override;
   std::int32_t pid() const override { return session_->pid(); }
@@ -37,6 +34,9 @@ class Session::ActiveCall final : public vm::Call,
   void abandon();
 
  private:
+  void send_plan(Next next) override;
+  void send_answer(const vm::Answer& answer) override;
+
   template <class Function>
   void on_call_thread(Function function);
   void send_next();

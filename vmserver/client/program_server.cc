@@ -40,14 +40,25 @@ constexpr std::chrono::seconds kEndGrace{5};
 
 ProgramServer::ProgramServer() {
   const unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
-  for (unsigned i = 0; i < threads; ++i) fault_threads_.push_back(std::make_unique<FaultThread>());
+  for (unsigned i = 0; i < threads; ++i) fault_threads_.push_back(std::make_unique<Thread>());
 }
 
 ProgramServer::~ProgramServer() {
-  for (const auto& thread : fault_threads_) {
-    thread->context.stop();
-    if (thread->thread.joinable()) thread->thread.join();
-  }
+  for (const auto& thread : fault_threads_) thread->stop();
+  stubs_.stop();
+}
+
+void ProgramServer::Thread::start(const std::string& name) {
+  thread = std::thread([this, name] {
+    pthread_setname_np(pthread_self(), name.c_str());
+    context.run();
+  });
+}
+
+void ProgramServer::Thread::stop() {
+  work.reset();
+  context.stop();
+  if (thread.joinable()) thread.join();
 }
 
 void ProgramServer::use(vm::Machine& machine) {
@@ -138,23 +149,17 @@ void ProgramServer::listen(const std::string& path, unsigned mode) {
 
 bool ProgramServer::run() {
   for (std::size_t i = 0; i < fault_threads_.size(); ++i) {
-    FaultThread& thread = *fault_threads_[i];
-    thread.thread = std::thread([&thread, i] {
-      pthread_setname_np(pthread_self(), ("vm-fault-" + std::to_string(i)).c_str());
-      thread.context.run();
-    });
+    fault_threads_[i]->start("vm-fault-" + std::to_string(i));
   }
+  stubs_.start("vm-stubs");
   signals_.async_wait([this](const boost::system::error_code& error, int) {
     if (!error) end();
   });
   accept();
   sweep();
   calls_.run();
-  for (const auto& thread : fault_threads_) {
-    thread->work.reset();
-    thread->context.stop();
-    thread->thread.join();
-  }
+  for (const auto& thread : fault_threads_) thread->stop();
+  stubs_.stop();
   unlink(path_.c_str());
   const std::lock_guard guard(lock_);
   sessions_.clear();
@@ -308,6 +313,19 @@ vm::Statistics ProgramServer::statistics() {
   result.sessions_rejected = counters.sessions_rejected;
   result.memory_limit_pages = machine_->options().memory_limit_pages;
   result.objects = machine_->object_count();
+  const vm::Memory& memory = machine_->memory();
+  const vm::SwapSpace::Figures swap = machine_->swap().figures();
+  result.paging = {.free_pages = memory.free(),
+                   .private_pages = memory.private_pages(),
+                   .object_pages = memory.object_pages(),
+                   .inactive_pages = swap.filled,
+                   .laundry_pages = swap.laundering,
+                   .clean_pages = swap.clean,
+                   .swapped_pages = swap.away,
+                   .lost_pages = swap.lost,
+                   .wired_pages = machine_->wired_pages(),
+                   .deactivations = counters.deactivated,
+                   .reactivations = counters.reactivations};
   for (unsigned number = 0; number < counters.calls.size(); ++number) {
     if (const char* name = vm::calls::name(number)) {
       result.calls.emplace_back(name, counters.calls[number].load());

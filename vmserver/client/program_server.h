@@ -1,7 +1,7 @@
 // ProgramServer: accepts programs, holds their sessions, and ends them.
 //
-// It runs one call thread (sockets, timers, signals) and a few fault threads (userfaultfds). Each
-// of them is an io_context of its own with a single thread, so that a fault is handled by whoever
+// It runs one call thread (sockets, timers, signals), a few fault threads (userfaultfds) and one for
+// the programs' stubs (pages that leave). Each of them is an io_context of its own with a single thread, so that a fault is handled by whoever
 // was woken for it, without handing work from thread to thread.
 #pragma once
 
@@ -59,6 +59,8 @@ class ProgramServer final : public vm::Inspector {
   vm::Machine& machine() { return *machine_; }
   boost::asio::io_context& calls() { return calls_; }
   boost::asio::io_context& next_fault_context();
+  /// Where what programs took out of their address spaces is read.
+  boost::asio::io_context& stubs() { return stubs_.context; }
   int userfaultfd_device() const { return device_.get(); }
   /// The file board, for a program to map.
   hal::SharedDescriptor file_board() const { return board_->reopen(false); }
@@ -77,7 +79,10 @@ class ProgramServer final : public vm::Inspector {
   void give_memory_back();
   std::vector<std::shared_ptr<Session>> all();
 
-  struct FaultThread {
+  struct Thread {
+    void start(const std::string& name);
+    void stop();
+
     boost::asio::io_context context{1};
     boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{
         context.get_executor()};
@@ -104,7 +109,8 @@ class ProgramServer final : public vm::Inspector {
   boost::asio::signal_set signals_{calls_};
   boost::asio::steady_timer sweep_timer_{calls_};
   boost::asio::steady_timer end_timer_{calls_};
-  std::vector<std::unique_ptr<FaultThread>> fault_threads_;
+  std::vector<std::unique_ptr<Thread>> fault_threads_;
+  Thread stubs_;
 
   std::mutex lock_;
   std::map<std::uint64_t, std::shared_ptr<Session>> sessions_;  // lock_

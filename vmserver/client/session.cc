@@ -107,7 +107,8 @@ void Session::start() {
   welcome.magic = protocol::kMagic;
   welcome.version = protocol::kVersion;
   welcome.page_size = hal::kPageSize;
-  if (server_.machine().options().policy == nullptr) welcome.flags = protocol::kWelcomeDone;
+  if (server_.machine().options().policy == nullptr) welcome.flags |= protocol::kWelcomeDone;
+  if (server_.machine().memory().limited()) welcome.flags |= protocol::kWelcomePages;
   if (!send_frame(socket_.native_handle(), std::as_bytes(std::span(&welcome, 1)),
                   server_.userfaultfd_device())) {
     return close("it does not take a greeting");
@@ -142,7 +143,7 @@ void Session::watch_process() {
 // A new session knows its process before it has page tables, a forked child the other way round.
 void Session::name_process() {
   if (pmap_ == nullptr || !process_.is_open()) return;
-  pmap_->set_process(SharedDescriptor(fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 0)));
+  pmap_->set_process(SharedDescriptor(fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 0)), pid_);
 }
 
 void Session::wait_for_frame() {
@@ -179,8 +180,10 @@ void Session::on_frame(ReceivedFrame& frame) {
   }
   protocol::Begin begin_frame{};
   protocol::Adopt adopt_frame{};
+  protocol::StubHello stub_frame{};
   if (is_frame(frame, buffer_, begin_frame, protocol::kMagic) && !serving_) return begin(frame);
   if (is_frame(frame, buffer_, adopt_frame, protocol::kAdoptMagic)) return adopt(frame);
+  if (is_frame(frame, buffer_, stub_frame, protocol::kStubMagic) && serving_) return on_stub(frame);
   if (is_frame(frame, buffer_, request_, protocol::kMagic) && serving_) return on_request(frame);
   reject("it sent something that is no frame");
 }
@@ -222,7 +225,7 @@ void Session::begin(const ReceivedFrame& frame) {
   }
   pmap_ = pmap.get();
   name_process();
-  space_ = std::make_unique<vm::VmSpace>(server_.machine(), std::move(pmap), layout);
+  space_ = vm::VmSpace::make(server_.machine(), std::move(pmap), layout);
   if (!write_nameplate()) return reject("its nameplate cannot be written");
   serving_ = true;
   spdlog::info("program {}: served as space {}", pid_.load(), id_);
@@ -338,6 +341,7 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   call_ = std::make_shared<ActiveCall>(shared_from_this(), to);
   const std::shared_ptr<ActiveCall> call = call_;
   call->hold();
+  call->space = space_.get();
   space_->settle(call->plan);
   vm::Answer answer;
   answer.value = id_;
@@ -368,6 +372,25 @@ void Session::on_request(const ReceivedFrame& frame) {
   space_->handle(*call);
 }
 
+void Session::on_stub(const ReceivedFrame& frame) {
+  protocol::StubHello hello{};
+  std::memcpy(&hello, buffer_.data(), sizeof(hello));
+  if (hello.version != protocol::kVersion || frame.descriptors.size() != 2 ||
+      hello.most_pages == 0 || hello.most_pages > protocol::kMaxOrderPages) {
+    return reject("its stub introduced itself as no stub does");
+  }
+  if (stub_) stub_->close();
+  stub_ = std::make_shared<StubChannel>(
+      server_.stubs(), frame.descriptors[0], frame.descriptors[1], hello.most_pages,
+      [weak = weak_from_this(), &calls = server_.calls()](const std::string& why) {
+        boost::asio::post(calls, [weak, why] {
+          if (const auto self = weak.lock()) self->reject(why);
+        });
+      });
+  pmap_->use_taker(stub_);
+  stub_->start();
+}
+
 void Session::on_continue() {
   const bool ok = static_cast<std::int64_t>(request_.args[0]) < 0;
   const int error = static_cast<int>(request_.args[1]);
@@ -375,6 +398,7 @@ void Session::on_continue() {
     const std::shared_ptr<ActiveCall> call = call_;
     return call->continued(ok, error);
   }
+  if (!call_ && last_ && ok && last_->sequence == request_.sequence) return space_->plan_done();
   // The plan that went along with an answer failed: what the call did is taken back.
   if (!call_ && last_ && !ok && last_->sequence == request_.sequence) {
     call_ = std::make_shared<ActiveCall>(shared_from_this(), *last_);
@@ -481,6 +505,10 @@ void Session::close(const std::string& why) {
     boost::system::error_code nothing;
     keep->userfaultfd_.close(nothing);
   });
+  if (stub_) {
+    pmap_->use_taker(nullptr);
+    stub_->close();
+  }
   if (space_) space_->close();
   if (const std::shared_ptr<ActiveCall> call = std::move(call_)) call->abandon();
   server_.remove(*this);

@@ -27,6 +27,7 @@
 #include "protocol/trap_frame.h"
 #include "vmserver/client/frame_socket.h"
 #include "vmserver/client/plan_encoder.h"
+#include "vmserver/client/stub_channel.h"
 #include "vmserver/vm/call.h"
 #include "vmserver/vm/vm_space.h"
 
@@ -78,6 +79,7 @@ class Session : public std::enable_shared_from_this<Session> {
   ProcFiles proc_files(std::span<const hal::SharedDescriptor> passed, std::uint64_t which) const;
   void on_request(const ReceivedFrame& frame);
   void on_continue();
+  void on_stub(const ReceivedFrame& frame);
   void reject(const std::string& why);
   static void make_secret(std::array<std::uint64_t, 2>& secret);
   void read_peer();
@@ -107,6 +109,7 @@ class Session : public std::enable_shared_from_this<Session> {
   vm::Answer last_answer_;
   /// Sockets that the program itself has closed, but that its stub thread still watches.
   std::vector<hal::SharedDescriptor> retired_;
+  std::shared_ptr<StubChannel> stub_;  // where memory is limited
   bool closed_ = false;
   bool dismissed_ = false;
   bool unheard_ = false;  // a child whose parent may have told of calls after the fork
@@ -117,7 +120,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<std::uint32_t> user_id_{0};
   std::atomic<bool> serving_{false};
   hal::UffdPmap* pmap_ = nullptr;  // the space's
-  std::unique_ptr<vm::VmSpace> space_;
+  std::shared_ptr<vm::VmSpace> space_;
   std::array<std::uint64_t, 2> secret_{};  // immutable
 
   // Fault thread.

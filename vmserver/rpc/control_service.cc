@@ -71,6 +71,18 @@ kj::Promise<void> ControlService::statistics(StatisticsContext context) {
   }
   out.setSpaces(counts.spaces);
   out.setResidentPages(counts.resident_pages);
+  auto paging = out.initPaging();
+  paging.setFreePages(counts.paging.free_pages);
+  paging.setPrivatePages(counts.paging.private_pages);
+  paging.setObjectPages(counts.paging.object_pages);
+  paging.setInactivePages(counts.paging.inactive_pages);
+  paging.setLaundryPages(counts.paging.laundry_pages);
+  paging.setCleanPages(counts.paging.clean_pages);
+  paging.setSwappedPages(counts.paging.swapped_pages);
+  paging.setLostPages(counts.paging.lost_pages);
+  paging.setWiredPages(counts.paging.wired_pages);
+  paging.setDeactivations(counts.paging.deactivations);
+  paging.setReactivations(counts.paging.reactivations);
   out.setMemoryLimitPages(counts.memory_limit_pages);
   out.setObjects(counts.objects);
   out.setForks(counts.forks);

@@ -6,6 +6,10 @@
 // along with the answer: the call is over for the program once it is done.
 //
 // No lock of the core may be held when run_plan() or finish() is called.
+//
+// Where pages leave programs (vm/pageout.h), a plan that takes something away waits for pages of the
+// same range that are leaving, and none of the range leaves before the program has carried it out:
+// VmSpace::before_plan().
 #pragma once
 
 #include <cstddef>
@@ -38,7 +42,11 @@ struct Answer {
   Error occupied = Error::none;
   /// The program makes the call again, from the start.
   bool again = false;
+  /// The program says when it has carried out the plan that goes along: VmSpace::plan_done().
+  bool acknowledged = false;
 };
+
+class VmSpace;
 
 class Call {
  public:
@@ -49,9 +57,9 @@ class Call {
   std::uint64_t argument(unsigned index) const { return request.args[index]; }
 
   /// Has the program carry out `plan` (which is empty afterwards) and then calls `next`.
-  virtual void run_plan(Next next) = 0;
+  void run_plan(Next next);
   /// Ends the call.
-  virtual void finish(const Answer& answer) = 0;
+  void finish(const Answer& answer);
   void finish(Error error, std::uint64_t value = 0) {
     Answer answer;
     answer.error = error;
@@ -73,6 +81,12 @@ class Call {
   std::optional<hal::HostFile> file;
   hal::Plan plan;
   std::vector<std::uint8_t> data;  ///< goes back with the answer (mincore)
+  VmSpace* space = nullptr;        ///< whose call it is; set before it is handled
+
+ protected:
+  // What run_plan() and finish() come to.
+  virtual void send_plan(Next next) = 0;
+  virtual void send_answer(const Answer& answer) = 0;
 };
 
 }  // namespace vm

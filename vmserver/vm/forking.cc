@@ -16,8 +16,8 @@ using hal::Step;
 using hal::VirtualAddress;
 using hal::VirtualRange;
 
-std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
-  auto child = std::make_unique<VmSpace>(machine_, std::move(pmap), layout_);
+std::shared_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
+  auto child = make(machine_, std::move(pmap), layout_);
   ++machine_.counters().forks;
   const std::lock_guard guard(lock_);
   const std::lock_guard child_guard(child->lock_);
@@ -50,6 +50,7 @@ std::unique_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   }
   for (VirtualRange range : moving) child->keep_clear_of(range);
   for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.placement));
+  if (pages_leave()) inherit_swapped(*child);
   return child;
 }
 
@@ -94,14 +95,16 @@ void VmSpace::prepare_fork(std::function<void(Error)> done) {
     const Copy copy = rest->back();
     rest->pop_back();
     // Kept alive by the callback, not by itself.
+    copy.object->stay(true);
     const auto take = [this, copy, again = weak.lock(), done](Error error) {
       if (error == Error::none) error = take_snapshot(copy.object, copy.pages, copy.range);
+      copy.object->stay(false);
       if (error != Error::none) return done(error);
       (*again)();
     };
-    // What is absent of anonymous memory is zero in the copy as well; a program may have mapped more
-    // of it than there is memory.
-    if (copy.object->kind() == VmObject::Kind::anonymous) return take(Error::none);
+    // What is absent of anonymous memory is zero in the copy as well, where none of it leaves; a
+    // program may have mapped more of it than there is memory.
+    if (copy.object->kind() == VmObject::Kind::anonymous && !pages_leave()) return take(Error::none);
     copy.object->bring_in(copy.pages, take);
   };
   (*next)();
@@ -116,6 +119,7 @@ Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageR
   const std::shared_ptr<VmObject> snapshot = std::move(made).value();
   try {
     object->backing()->copy_to(there, *snapshot->backing(), hal::PageIndex(0));
+    snapshot->filled(snapshot->all_pages());
   } catch (const std::system_error& error) {
     spdlog::error("{}: a copy for a child: {}", object->describe(), error.what());
     return error_from_errno(error.code().value());

@@ -18,4 +18,19 @@ bool Machine::is_host_file(const std::string& path) const {
                      [&](const std::string& pattern) { return matches(pattern.c_str()); });
 }
 
+void Machine::add_space(std::weak_ptr<VmSpace> space) {
+  const std::lock_guard guard(spaces_lock_);
+  std::erase_if(spaces_, [](const auto& known) { return known.expired(); });
+  spaces_.push_back(std::move(space));
+}
+
+std::vector<std::shared_ptr<VmSpace>> Machine::spaces() {
+  std::vector<std::shared_ptr<VmSpace>> result;
+  const std::lock_guard guard(spaces_lock_);
+  for (const std::weak_ptr<VmSpace>& known : spaces_) {
+    if (auto space = known.lock()) result.push_back(std::move(space));
+  }
+  return result;
+}
+
 }  // namespace vm

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,16 @@
 #include "protocol/trap_frame.h"
 #include "vmserver/vm/exec_trace.h"
 #include "vmserver/vm/file_board.h"
+#include "vmserver/vm/memory.h"
 #include "vmserver/vm/object_cache.h"
 #include "vmserver/vm/pager.h"
 #include "vmserver/vm/personality.h"
 #include "vmserver/vm/policy.h"
+#include "vmserver/vm/swap_space.h"
 
 namespace vm {
+
+class VmSpace;
 
 /// Counts since the server started; the units are those of Statistics (vm/report.h).
 struct Counters {
@@ -27,6 +32,8 @@ struct Counters {
   std::atomic<std::uint64_t> zero_fills{0};
   std::atomic<std::uint64_t> pageins{0};
   std::atomic<std::uint64_t> pageouts{0};
+  std::atomic<std::uint64_t> deactivated{0};    ///< private pages that left a program
+  std::atomic<std::uint64_t> reactivations{0};  ///< and came back before they were with the pager only
   std::atomic<std::uint64_t> forks{0};
   std::atomic<std::uint64_t> failed_faults{0};
   std::atomic<std::uint64_t> sessions_rejected{0};
@@ -55,7 +62,12 @@ inline constexpr const char* kUsualHostFiles[] = {"*-shm", "*/lock.mdb", "*-lock
 class Machine {
  public:
   Machine(const MachineOptions& options, hal::BackingFactory& backings, PagerDirectory& pagers)
-      : options_(options), backings_(backings), pagers_(pagers), objects_(*this) {}
+      : options_(options),
+        backings_(backings),
+        pagers_(pagers),
+        objects_(*this),
+        memory_(options.memory_limit_pages),
+        swap_(*this) {}
 
   /// Whether mappings of the file at `path` are left to the host.
   bool is_host_file(const std::string& path) const;
@@ -68,6 +80,13 @@ class Machine {
   Counters& counters() { return counters_; }
   ExecTrace& exec_trace() { return exec_trace_; }
   FileBoard& file_board() { return file_board_; }
+  Memory& memory() { return memory_; }
+  SwapSpace& swap() { return swap_; }
+  const SwapSpace& swap() const { return swap_; }
+
+  /// Every address space, once it is shared.
+  void add_space(std::weak_ptr<VmSpace> space);
+  std::vector<std::shared_ptr<VmSpace>> spaces();
 
   std::uint64_t object_count() const { return object_count_; }
   std::uint64_t wired_pages() const { return wired_pages_; }
@@ -104,6 +123,10 @@ class Machine {
   ObjectCache objects_;
   Counters counters_;
   ExecTrace exec_trace_;
+  Memory memory_;
+  SwapSpace swap_;
+  std::mutex spaces_lock_;  // the last of all locks
+  std::vector<std::weak_ptr<VmSpace>> spaces_;  // spaces_lock_
   std::atomic<std::uint64_t> object_count_{0};
   std::atomic<std::uint64_t> wired_pages_{0};
   std::atomic<std::uint64_t> write_backs_{0};

@@ -35,6 +35,21 @@ struct EntryReport {
   std::uint64_t offset = 0;  ///< bytes
 };
 
+/// Where memory is limited; pages. The queues are told in vm/pageout.h.
+struct PagingReport {
+  std::uint64_t free_pages = 0;
+  std::uint64_t private_pages = 0;
+  std::uint64_t object_pages = 0;
+  std::uint64_t inactive_pages = 0;
+  std::uint64_t laundry_pages = 0;
+  std::uint64_t clean_pages = 0;
+  std::uint64_t swapped_pages = 0;
+  std::uint64_t lost_pages = 0;
+  std::uint64_t wired_pages = 0;
+  std::uint64_t deactivations = 0;
+  std::uint64_t reactivations = 0;
+};
+
 struct Statistics {
   std::uint64_t faults = 0;
   std::uint64_t zero_fills = 0;
@@ -49,6 +64,7 @@ struct Statistics {
   std::uint64_t failed_faults = 0;
   std::uint64_t pagers = 0;  ///< filled in by the RPC side
   std::uint64_t sessions_rejected = 0;
+  PagingReport paging;
 };
 
 /// The view that tools get. All functions may be called from any thread.

@@ -156,7 +156,8 @@ VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
                    std::shared_ptr<hal::Backing> backing, std::uint64_t bytes)
     : machine_(machine),
       kind_(kind),
-      tracks_stores_(kind != Kind::anonymous && file.descriptor),
+      tracks_stores_(kind == Kind::anonymous ? machine.memory().limited()
+                                             : static_cast<bool>(file.descriptor)),
       file_(std::move(file)),
       backing_(std::move(backing)),
       bytes_(bytes),
@@ -171,7 +172,7 @@ VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
 }
 
 VmObject::~VmObject() {
-  if (!dirty_.empty()) {
+  if (kind_ != Kind::anonymous && !dirty_.empty()) {
     spdlog::error("{}: {} written pages are lost: they could not be given to the pager",
                   describe(), boost::icl::cardinality(dirty_));
   }
@@ -225,7 +226,7 @@ void VmObject::remove_mapping(MapEntry& entry) {
   {
     const std::lock_guard guard(lock_);
     mappings_.erase(mappings_.iterator_to(entry));
-    last = mappings_.empty() && !dirty_.empty();
+    last = mappings_.empty() && !dirty_.empty() && kind_ != Kind::anonymous;
     // When these arrive nobody wakes whoever waits for them here, and the host does not at an
     // unmapping. Whoever does looks again and finds what is there then.
     for (const auto& transfer : flight_) {
@@ -283,6 +284,8 @@ void VmObject::start_page_in(PageRange run) {
     pool_.pop_back();
   }
   transfer->start(shared_from_this(), run);
+  machine_.memory().add_objects(static_cast<std::int64_t>(run.count()));
+  if (boost::icl::intersects(dropped_, interval(run))) returned_ += dropped_ & interval(run);
   flight_.push_back(std::move(transfer));
   pager_->submit(*flight_.back());
 }
@@ -312,6 +315,9 @@ VmObject::FaultIn VmObject::fault_in(PageIndex page, FaultWindow::Span window) {
 }
 
 void VmObject::prefetch(PageRange pages) {
+  // What there is no room for would only push out what has just come.
+  Memory& memory = machine_.memory();
+  if (memory.limited()) pages = PageRange(pages.first(), std::min(pages.count(), memory.room() / 2));
   const std::lock_guard guard(lock_);
   prefetch_locked(pages);
 }
@@ -439,8 +445,14 @@ void VmObject::presume_written(PageRange pages) {
 }
 
 void VmObject::write_back(PageRange pages, bool durable, Done done) {
+  // Memory without a file has no other home that somebody would look into.
+  if (kind_ != Kind::anonymous) return launder(pages, durable, std::move(done));
+  if (done) done(Error::none);
+}
+
+void VmObject::launder(PageRange pages, bool durable, Done done) {
   std::vector<PageRange> runs;
-  if (kind_ != Kind::anonymous && pager_ != nullptr) {
+  if (pager_ != nullptr) {
     const std::lock_guard guard(lock_);
     if (kept_back(pages)) {
       put_off_.push_back({pages, durable, std::move(done)});

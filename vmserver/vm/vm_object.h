@@ -29,7 +29,6 @@
 #include <vector>
 
 #include <boost/icl/interval_map.hpp>
-#include <boost/icl/interval_set.hpp>
 #include <boost/intrusive/list.hpp>
 
 #include "hal/address.h"
@@ -37,24 +36,13 @@
 #include "hal/host_file.h"
 #include "vmserver/vm/fault_window.h"
 #include "vmserver/vm/map_entry.h"
+#include "vmserver/vm/page_set.h"
 #include "vmserver/vm/pager.h"
 #include "vmserver/vm/result.h"
 
 namespace vm {
 
 class Machine;
-
-/// Page numbers of one object.
-using PageSet = boost::icl::interval_set<std::uint64_t>;
-
-inline PageSet::interval_type interval(hal::PageRange pages) {
-  return PageSet::interval_type::right_open(pages.first().value(), pages.end().value());
-}
-
-inline hal::PageRange page_range(const PageSet::interval_type& interval) {
-  return hal::PageRange::between(hal::PageIndex(boost::icl::first(interval)),
-                                 hal::PageIndex(boost::icl::last(interval) + 1));
-}
 
 /// Bytes of a file, from one up to another.
 struct ByteRange {
@@ -165,6 +153,22 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// From the first page to the last.
   hal::PageRange all_pages() const;
 
+  // Where memory is limited (vm_object_paging.cc).
+
+  /// Drops up to `most` pages that the pager has as they are, those that it came across longest ago,
+  /// and gives it others that it passes. A page that came back since it was last dropped is passed by
+  /// once. Returns how many it dropped.
+  std::uint64_t page_out(std::uint64_t most);
+  /// Nothing is dropped until as many calls with false.
+  void stay(bool on);
+  /// Punches a hole: the pages are zero from now on. Of anonymous memory only.
+  void punch(hal::PageRange pages);
+  /// The pages were filled otherwise than through a mapping or by the pager.
+  void filled(hal::PageRange pages);
+  bool is_resident(hal::PageIndex page) const;
+  /// Whether its resident pages count as memory in use: they are this server's.
+  bool counts() const { return backing_ && !own_memory_ && !host_memory_; }
+
   std::uint64_t resident_pages() const { return backing_ ? backing_->resident_pages() : 0; }
   /// Tells `sink` the resident pages among `pages`; for mincore.
   void resident(hal::PageRange pages, const std::function<void(hal::PageRange)>& sink) const;
@@ -236,6 +240,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   }
 
   // These do not need lock_.
+  /// write_back() of any kind of object.
+  void launder(hal::PageRange pages, bool durable, Done done);
   void resume(std::vector<PutOff> put_off);
   void overtake_slow_changes();
   void take_from_file(ByteRange changed);
@@ -247,6 +253,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// Says on the file board whether reads of the file have to wait for stores.
   void show_stores();
   void start_page_in(hal::PageRange run);
+  /// What of these can be dropped as far as is known. Takes what came back off the list of such.
+  PageSet idle(hal::PageRange pages);
+  std::uint64_t drop_idle(hal::PageRange pages);
   void wake(hal::PageRange pages);
   void page_in_ended(PageIn& transfer, Error error);
   /// Starts to bring in what is absent of `pages` and not on its way. False when nothing is missing.
@@ -274,6 +283,11 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   std::uint64_t bytes_;                     // lock_
   boost::icl::interval_map<std::uint64_t, unsigned> going_out_;  // lock_; pages of the write-backs
   std::vector<Done> until_fresh_;           // lock_; who waits for page-ins that are outdated
+
+  hal::PageIndex hand_;                     // lock_; where page_out() goes on
+  PageSet dropped_;                         // lock_; by page_out(), since it came round
+  PageSet returned_;                        // lock_; and came back
+  unsigned stays_ = 0;                      // lock_
 
   std::vector<Change> changes_;             // lock_; begun ones, and those that wait to
   std::vector<PutOff> put_off_;             // lock_; write-backs that wait for changes to end

@@ -43,7 +43,17 @@ VmSpace::VmSpace(Machine& machine, std::unique_ptr<Pmap> pmap, const SpaceLayout
 
 VmSpace::~VmSpace() { close(); }
 
+std::shared_ptr<VmSpace> VmSpace::make(Machine& machine, std::unique_ptr<Pmap> pmap,
+                                       const SpaceLayout& layout) {
+  std::shared_ptr<VmSpace> space(new VmSpace(machine, std::move(pmap), layout));
+  machine.add_space(space);
+  return space;
+}
+
 void VmSpace::handle(Call& call) {
+  call.space = this;
+  // The program is done with whatever it was told before.
+  if (pages_leave()) plan_done();
   {
     const std::lock_guard guard(lock_);
     if (!removed_.empty() && !pmap_->forking()) removed_.clear();
@@ -102,6 +112,12 @@ void VmSpace::undo(Call& call, const Answer& answer, Error error) {
 void VmSpace::fault(VirtualAddress page, bool write) {
   ++faults_;
   ++machine_.counters().faults;
+  answer_fault(page, write);
+}
+
+void VmSpace::fault_again(VirtualAddress page, bool write) { answer_fault(page, write); }
+
+void VmSpace::answer_fault(VirtualAddress page, bool write) {
   const std::lock_guard guard(lock_);
   MapEntry* entry = map_.find(page);
   if (entry != nullptr && entry->source == Source::gap) entry = grow_stack(*entry, page);
@@ -116,29 +132,41 @@ void VmSpace::fault(VirtualAddress page, bool write) {
                         : static_cast<std::uint32_t>(entry->page_at(page).value() %
                                                      FaultWindow::kStart);
   const FaultWindow::Span span = entry->window.grow(number, entry->advice, lead);
-
   if (entry->source == Source::anonymous) {
-    const VirtualAddress end = page + hal::bytes_from_pages(span.count - span.before);
-    if (span.before != 0) fill_before(*entry, page, span.before, !write);
-    const VirtualRange wanted = VirtualRange(page, end).intersect(entry->range);
-    Pmap::Entered entered = pmap_->enter_zero(wanted, !write);
-    entered.pages += fill_ahead(*entry, wanted, span.count, entered.pages, !write);
-    machine_.counters().zero_fills += entered.pages;
-    if (entered.pages != 0) entry->window.ended_at(number + entered.pages);
-    if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
-    leave_behind(*entry, page, span.count);
-    return;
-  }
-
-  switch (entry->object->fault_in(entry->page_at(page), span)) {
-    case VmObject::FaultIn::waiting:
-      break;
-    case VmObject::FaultIn::resident:
-    case VmObject::FaultIn::beyond:  // the host has a bus error for it when it looks again
-      pmap_->wake(page_at(page));
-      break;
+    fault_private(*entry, page, write, number, span);
+  } else {
+    FaultWindow::Span wanted = span;
+    if (pages_leave() && !entry->object->is_resident(entry->page_at(page))) {
+      const std::uint64_t room = machine_.memory().room();
+      if (room == 0) return machine_.memory().put_off({weak_from_this(), page, write});
+      if (room < span.count) wanted = {0, static_cast<std::uint32_t>(
+                                              std::min<std::uint64_t>(room, span.count - span.before))};
+    }
+    switch (entry->object->fault_in(entry->page_at(page), wanted)) {
+      case VmObject::FaultIn::waiting:
+        break;
+      case VmObject::FaultIn::resident:
+      case VmObject::FaultIn::beyond:  // the host has a bus error for it when it looks again
+        pmap_->wake(page_at(page));
+        break;
+    }
   }
   leave_behind(*entry, page, span.count);
+}
+
+void VmSpace::fault_private(MapEntry& entry, VirtualAddress page, bool write,
+                            std::uint64_t number, FaultWindow::Span span) {
+  if (pages_leave()) {
+    return fault_limited(entry, page, write, number, span.count - span.before);
+  }
+  const VirtualAddress end = page + hal::bytes_from_pages(span.count - span.before);
+  if (span.before != 0) fill_before(entry, page, span.before, !write);
+  const VirtualRange wanted = VirtualRange(page, end).intersect(entry.range);
+  Pmap::Entered entered = pmap_->enter_zero(wanted, !write);
+  entered.pages += fill_ahead(entry, wanted, span.count, entered.pages, !write);
+  machine_.counters().zero_fills += entered.pages;
+  if (entered.pages != 0) entry.window.ended_at(number + entered.pages);
+  if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
 }
 
 // Before the page that a thread waits for, so that it finds them when it goes on.
@@ -168,7 +196,9 @@ void VmSpace::leave_behind(const MapEntry& entry, VirtualAddress page, std::uint
   if (entry.advice != Advice::sequential) return;
   const VirtualRange before(entry.range.start(), page);
   const std::uint64_t bytes = std::min(hal::bytes_from_pages(window), before.bytes());
-  if (bytes != 0) pmap_->deactivate(VirtualRange(page - bytes, page));
+  if (bytes == 0) return;
+  prefer(VirtualRange(page - bytes, page));
+  pmap_->deactivate(VirtualRange(page - bytes, page));
 }
 
 MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {
@@ -215,6 +245,8 @@ void VmSpace::close() {
   map_.erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0})));
   machine_.add_wired_pages(-static_cast<std::int64_t>(wired_pages_));
   wired_pages_ = 0;
+  forget_swapped(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0}).page_floor()));
+  add_resident(-resident_);
 }
 
 std::uint64_t VmSpace::add_change(std::shared_ptr<VmObject> object) {

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,7 +24,9 @@
 #include "hal/pmap.h"
 #include "vmserver/vm/call.h"
 #include "vmserver/vm/machine.h"
+#include "vmserver/vm/page_set.h"
 #include "vmserver/vm/report.h"
+#include "vmserver/vm/swapped_pages.h"
 #include "vmserver/vm/vm_map.h"
 
 namespace vm {
@@ -39,9 +42,11 @@ struct SpaceLayout {
 /// A stack grows by at least so much, and begins with so much (FreeBSD's sgrowsiz).
 inline constexpr std::uint64_t kStackGrowth = std::uint64_t{128} << 10;
 
-class VmSpace {
+class VmSpace : public std::enable_shared_from_this<VmSpace> {
  public:
-  VmSpace(Machine& machine, std::unique_ptr<hal::Pmap> pmap, const SpaceLayout& layout);
+  /// The machine knows it from then on.
+  static std::shared_ptr<VmSpace> make(Machine& machine, std::unique_ptr<hal::Pmap> pmap,
+                                       const SpaceLayout& layout);
   ~VmSpace();
   VmSpace(const VmSpace&) = delete;
   VmSpace& operator=(const VmSpace&) = delete;
@@ -65,7 +70,7 @@ class VmSpace {
   void fault(hal::VirtualAddress page, bool write);
 
   /// The address space of a child that was forked just now. `pmap` is the child's.
-  std::unique_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
+  std::shared_ptr<VmSpace> fork(std::unique_ptr<hal::Pmap> pmap);
   /// What the child itself has to set right before it can be served: ranges whose inheritance needs
   /// other pages than the parent's, and what the parent had already taken away. Goes with the first
   /// answer to it.
@@ -81,6 +86,38 @@ class VmSpace {
 
   /// The program is gone.
   void close();
+
+  // Paging private memory out and in (vm_space_paging.cc). A page that is leaving belongs to nobody
+  // for a moment: a fault of it waits, and so does a plan that would take it away.
+
+  /// Whether pages leave at all: there is a limit to the memory.
+  bool pages_leave() const { return machine_.memory().limited(); }
+  /// Calls `go` once nothing of what `plan` takes away is leaving; and from then on nothing of it
+  /// leaves until plan_done(), and what was in swap of it has gone, or moved, along with it.
+  void before_plan(const hal::Plan& plan, std::function<void()> go);
+  /// The program has carried the plan out. Harmless when there was none.
+  void plan_done();
+  bool awaits_plan();
+  /// Cuts what brings pages in off a plan that takes something away before. Nothing if it does not.
+  static hal::Plan part_that_touches(hal::Plan& plan);
+  /// Brings back all that is in swap of the range, for a call that needs the pages themselves. Nothing
+  /// leaves until let_leave(), which is the end of the call. There need not be room.
+  void bring_all_back(hal::VirtualRange range, std::function<void(Error)> done);
+  void let_leave();
+
+  /// Begins to take a few pages out, those that it came across longest ago. False when there is
+  /// nothing to take, or it is at it already.
+  bool start_leaving();
+  /// These first. Needs lock().
+  void prefer(hal::VirtualRange range);
+  /// Counts the private pages that there are.
+  void recount();
+  /// Tries a fault again that was put off.
+  void fault_again(hal::VirtualAddress page, bool write);
+  bool spared();
+  /// In pages: what it has in memory, and in swap.
+  std::uint64_t counted_pages() const { return clamped_resident(); }
+  std::uint64_t swapped_pages();
 
   // Figures; any thread.
   std::uint64_t fault_count() const { return faults_; }
@@ -118,6 +155,58 @@ class VmSpace {
   void remove(hal::VirtualRange range, hal::Plan& plan);
 
  private:
+  VmSpace(Machine& machine, std::unique_ptr<hal::Pmap> pmap, const SpaceLayout& layout);
+
+  struct PutOffPlan {
+    const hal::Plan* plan;
+    std::function<void()> go;
+  };
+  /// Pages on their way back, and the memory that was granted for them.
+  struct Coming {
+    hal::VirtualRange pages;
+    std::uint64_t granted = 0;
+  };
+
+  void answer_fault(hal::VirtualAddress page, bool write);
+  // All of these need lock_.
+  void fault_private(MapEntry& entry, hal::VirtualAddress page, bool write, std::uint64_t number,
+                     FaultWindow::Span span);
+  /// The same where memory is limited.
+  void fault_limited(MapEntry& entry, hal::VirtualAddress page, bool write, std::uint64_t number,
+                     std::uint64_t window);
+  void enter_zeroes(MapEntry& entry, hal::VirtualRange wanted, bool write, std::uint64_t number);
+  void bring_back(const SwappedPages::Run& run, bool write);
+  void enter_swapped(const SwappedPages::Run& run);
+  void lose(const SwappedPages::Run& run);
+  bool on_its_way(hal::VirtualAddress page) const;
+  /// The part of the range up to the first page that is in swap or on its way.
+  hal::VirtualRange vacant(hal::VirtualRange range) const;
+  bool is_leaving(const hal::Plan& plan) const;
+  void follow(const hal::Plan& plan);
+  void forget_swapped(hal::VirtualRange range);
+  void drop_doubles();
+  void uncount(hal::VirtualRange range);
+  void add_resident(std::int64_t pages);
+  hal::VirtualRange choose_leaving();
+  hal::VirtualRange leaving_in(const MapEntry& entry, hal::VirtualRange part);
+  void inherit_swapped(VmSpace& child);
+  void store(hal::VirtualRange pages, const std::byte* content,
+             std::vector<SwappedPages::Run>& stored);
+  std::vector<std::shared_ptr<VmSpace>> take_heirs(const std::vector<SwappedPages::Run>& gone);
+  std::optional<SwappedPages::Run> first_absent(hal::VirtualRange range) const;
+
+  // These take it.
+  void came_back(const SwappedPages::Run& run, Error error);
+  void have_left(hal::VirtualRange range, const hal::Left& left);
+  void have_left_before_fork(const std::vector<SwappedPages::Run>& gone, const PageSet& unknown);
+  void end_leaving();
+  void unshared();
+
+  std::uint64_t clamped_resident() const {
+    const std::int64_t pages = resident_;
+    return pages < 0 ? 0 : static_cast<std::uint64_t>(pages);
+  }
+
   void fault_nowhere(hal::VirtualAddress page);
   /// malloc's heaps grow into memory that they keep inaccessible until then, a few pages at a time:
   /// once faults follow one another, what is left of the window (`pages` of it are `filled`) goes on
@@ -163,6 +252,26 @@ class VmSpace {
   std::chrono::steady_clock::time_point lost_since_;  // lock_
   std::atomic<std::uint64_t> faults_{0};
   std::map<std::uint64_t, std::shared_ptr<VmObject>> changes_;  // lock_
+
+  // Paging.
+  SwappedPages swapped_;                      // lock_
+  /// In swap and, having come back while the host may have forked, in memory: the child may need them.
+  PageSet doubles_;                           // lock_  page numbers
+  std::vector<Coming> coming_;                // lock_
+  hal::VirtualRange leaving_;                 // lock_
+  PageSet there_;                             // lock_  which of them were there; page numbers
+  bool taking_ = false;                       // lock_  the program is at an order of start_leaving()
+  std::vector<std::weak_ptr<VmSpace>> heirs_;  // lock_  forked while pages were leaving
+  std::vector<PutOffPlan> put_off_;           // lock_  plans that wait for pages that are leaving
+  std::vector<hal::VirtualRange> unsettled_;  // lock_  a plan is about to take away what is there
+  bool keeps_ = false;                        // lock_  a call needs all pages to stay
+  std::vector<std::function<void()>> until_left_;  // lock_  who waits for leaving_ to end
+  hal::VirtualAddress hand_;                  // lock_  where start_leaving() goes on
+  std::vector<hal::VirtualRange> preferred_;  // lock_
+  bool fruitless_ = true;                     // lock_  nothing has left since the hand came round
+  bool unsharing_ = false;                    // lock_  this time round pages of forks are unshared
+  bool forked_ = false;                       // lock_  it may share pages with others
+  std::atomic<std::int64_t> resident_{0};     // written under lock_
 };
 
 }  // namespace vm

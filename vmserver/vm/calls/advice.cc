@@ -51,7 +51,7 @@ Error punch_hole(MapEntry& entry) {
   if (!entry.object || entry.object->kind() != VmObject::Kind::anonymous) {
     return Error::not_supported;
   }
-  entry.object->backing()->discard(entry.pages_of(entry.range));
+  entry.object->punch(entry.pages_of(entry.range));
   return Error::none;
 }
 
@@ -66,6 +66,7 @@ Error advise_entry(MapEntry& entry, Advice advice, hal::Plan& plan) {
       will_need(entry);
       break;
     case Advice::deactivate:
+      entry.space->prefer(entry.range);
       plan.add(Step::Kind::deactivate, entry.range).may_fail = true;
       break;
     case Advice::discard:
@@ -74,7 +75,9 @@ Error advise_entry(MapEntry& entry, Advice advice, hal::Plan& plan) {
       if (private_memory(entry)) plan.add(Step::Kind::discard, entry.range);
       break;
     case Advice::free:
-      if (entry.source == Source::anonymous) plan.add(Step::Kind::lazy_free, entry.range);
+      if (entry.source != Source::anonymous) break;
+      // The host does not know when memory is short here.
+      plan.add(entry.space->pages_leave() ? Step::Kind::discard : Step::Kind::lazy_free, entry.range);
       break;
     case Advice::no_sync:
     case Advice::auto_sync:

@@ -46,6 +46,19 @@ void hand_over_entries(VmSpace& space, VirtualRange range) {
 
 }  // namespace
 
+namespace {
+
+void let_go(VmSpace& space, Call& call, VirtualRange range) {
+  const Error error = plan_handing_over(space, call, range);
+  if (error != Error::none) return call.finish(error);
+  call.run_plan([&space, &call, range](Error failed) {
+    if (failed == Error::none) hand_over_entries(space, range);
+    call.finish(failed);
+  });
+}
+
+}  // namespace
+
 void hand_over(VmSpace& space, Call& call) {
   const VirtualAddress start(call.argument(0));
   const auto range = VirtualRange::of_length(start, call.argument(1));
@@ -53,11 +66,10 @@ void hand_over(VmSpace& space, Call& call) {
       !space.may_map(*range)) {
     return call.finish(Error::invalid);
   }
-  const Error error = plan_handing_over(space, call, *range);
-  if (error != Error::none) return call.finish(error);
-  call.run_plan([&space, &call, where = *range](Error failed) {
-    if (failed == Error::none) hand_over_entries(space, where);
-    call.finish(failed);
+  // The host has nothing to bring back.
+  space.bring_all_back(*range, [&space, &call, where = *range](Error error) {
+    if (error != Error::none) return call.finish(error);
+    let_go(space, call, where);
   });
 }
 

@@ -48,12 +48,19 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
 
   ShareWithChildren(VmSpace& space, Call& call, VirtualRange range, Done done)
       : space_(space), call_(call), range_(range), done_(std::move(done)) {}
+  ~ShareWithChildren() {
+    if (object_) object_->stay(false);
+  }
 
   void start() {
     auto made = space_.machine().objects().make_anonymous(there().bytes());
     if (!made) return done_(made.error());
     object_ = std::move(made).value();
-    set_out(kMostClaims);
+    object_->stay(true);
+    space_.bring_all_back(range_, [self = shared_from_this()](Error error) {
+      if (error != Error::none) return self->done_(error);
+      self->set_out(kMostClaims);
+    });
   }
 
  private:
@@ -146,12 +153,13 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
   }
 
   bool plan_replacement() {
+    object_->filled(object_->all_pages());
     const auto guard = space_.lock();
     MapEntry* entry = space_.map().find(range_.start());
     if (entry == nullptr) return false;
     Step& step = call_.plan.add(Step::Kind::map_backing, range_);
     step.backing = object_->backing();
-    step.sharing = Sharing::shared;
+    step.sharing = object_->tracks_stores() ? Sharing::shared_tracked : Sharing::shared;
     // Absent pages are zero pages, with or without the server.
     step.protection = entry->protection;
     if (entry->no_core) call_.plan.add(Step::Kind::dump, range_).enable = false;
@@ -173,7 +181,7 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     auto shared = entry->alike(range_, PageIndex(0));
     shared->source = Source::object;
     shared->object = object_;
-    shared->sharing = Sharing::shared;
+    shared->sharing = object_->tracks_stores() ? Sharing::shared_tracked : Sharing::shared;
     shared->inherit = Inherit::share;
     const bool wired = entry->wired;
     space_.set_wired(range_, false);
