@@ -1,0 +1,90 @@
+// Programs that need four times the memory there is find every byte that they stored.
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/server.h"
+
+using support::pattern;
+using support::ServerOptions;
+using support::ServerUnderTest;
+
+namespace {
+
+constexpr std::size_t kMib = std::size_t{1} << 20;
+const std::string kOk = "status 0";
+
+ServerOptions limited() { return {.options = {"--memory", "16M"}}; }
+
+// Runs one case of more_memory, and looks whether anything was paged out.
+std::string more_memory(std::vector<std::string> arguments) {
+  ServerUnderTest server(limited());
+  const std::string file = server.file("f", pattern(64 * 4096));
+  std::replace(arguments.begin(), arguments.end(), std::string("FILE"), file);
+  arguments.insert(arguments.begin(), "more_memory");
+  const std::string outcome = server.run(arguments).text();
+  INFO(server.log());
+  CHECK(server.statistics().pageouts > 0);
+  return outcome;
+}
+
+nlohmann::json paging_of(const ServerUnderTest& server) {
+  const auto told = support::run(
+      {.arguments = {support::vmctl_path(), "--socket", server.socket(), "stat", "--json"}});
+  REQUIRE(told.text() == kOk);
+  return nlohmann::json::parse(told.output).at("paging");
+}
+
+}  // namespace
+
+TEST_CASE("private memory comes back as it was stored last") {
+  CHECK(more_memory({"private", "48"}) == kOk);
+}
+
+TEST_CASE("four threads share what memory there is") {
+  CHECK(more_memory({"threads", "48"}) == kOk);
+}
+
+TEST_CASE("memory that a parent and its child share is paged for both") {
+  CHECK(more_memory({"shared", "32"}) == kOk);
+}
+
+TEST_CASE("a file is changed through a mapping that is larger than the memory") {
+  CHECK(more_memory({"file", "FILE", "32"}) == kOk);
+}
+
+TEST_CASE("memory that may not be stored to, or not be read, leaves and comes back") {
+  CHECK(more_memory({"protections", "48"}) == kOk);
+}
+
+TEST_CASE("children of a parent in swap have what it had") {
+  CHECK(more_memory({"children", "24", "20"}) == kOk);
+}
+
+TEST_CASE("direct I/O reads into memory that is being paged out") {
+  CHECK(more_memory({"direct", "FILE", "32"}) == kOk);
+}
+
+TEST_CASE("what is in use is never more than three hundredths over the limit") {
+  ServerUnderTest server(limited());
+  auto program = server.start({"more_memory", "private", "48"});
+  constexpr std::uint64_t kLimit = 16 * kMib / 4096;
+  std::uint64_t most = 0;
+  for (int i = 0; i < 20; ++i) {
+    const auto paging = paging_of(server);
+    const auto in_use = paging.at("private_pages").get<std::uint64_t>() +
+                        paging.at("object_pages").get<std::uint64_t>() +
+                        paging.at("inactive_pages").get<std::uint64_t>() +
+                        paging.at("laundry_pages").get<std::uint64_t>() +
+                        paging.at("clean_pages").get<std::uint64_t>();
+    most = std::max(most, in_use);
+  }
+  INFO("pages in use at most: " << most << " of " << kLimit);
+  CHECK(most <= kLimit + kLimit * 3 / 100);
+  CHECK(program.wait().text() == kOk);
+}
