@@ -574,12 +574,17 @@ void VmSpace::have_left_before_fork(const std::vector<SwappedPages::Run>& gone,
     heirs = take_heirs(gone);
     for (const SwappedPages::Run& run : gone) {
       if (!closed_) forget_swapped(run.pages);
-      const MapEntry* entry = closed_ ? nullptr : map_.find(run.pages.start());
-      if (entry == nullptr || entry->source != Source::anonymous ||
-          entry->inherit == hal::Inherit::zero) {
-        machine_.swap().release(run.slots);
-      } else {
-        swapped_.insert(run.pages.start(), run.slots);
+      // Of a part of it the child may have nothing.
+      for (std::uint64_t i = 0; i < run.slots.count(); ++i) {
+        const PageRange slot(run.slots.first() + i, 1);
+        const VirtualAddress at = run.pages.start() + hal::bytes_from_pages(i);
+        const MapEntry* entry = closed_ ? nullptr : map_.find(at);
+        if (entry == nullptr || entry->source != Source::anonymous ||
+            entry->inherit == hal::Inherit::zero) {
+          machine_.swap().release(slot);
+        } else {
+          swapped_.insert(at, slot);
+        }
       }
     }
     PageSet lost = unknown;
