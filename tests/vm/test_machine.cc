@@ -291,7 +291,13 @@ std::unique_ptr<Program> Program::fork() {
 void Program::settle() {
   hal::Plan plan;
   space_->settle(plan);
-  if (pmap_->apply(plan) != 0) FAIL("a child could not settle");
+  bool settled = false;
+  space_->before_plan(plan, [&] {
+    settled = true;
+    if (pmap_->apply(plan) != 0) FAIL("a child could not settle");
+  });
+  while (!settled && machine_.pump()) continue;
+  space_->plan_done();
 }
 
 void Program::kill() {
