@@ -1,13 +1,16 @@
 // The kernel's interface as of Linux 6.8, where Debian 12's headers (6.1) do not have it yet.
 //
 // Sources: Documentation/admin-guide/mm/userfaultfd.rst, Documentation/admin-guide/mm/pagemap.rst,
-// include/uapi/linux/userfaultfd.h, include/uapi/linux/fs.h.
+// include/uapi/linux/userfaultfd.h, include/uapi/linux/fs.h, include/uapi/linux/mman.h (cachestat of
+// Linux 6.5).
 #pragma once
 
 #include <cstdint>
 
+#include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #ifndef UFFD_FEATURE_POISON
 #define UFFD_FEATURE_POISON (1 << 14)
@@ -58,4 +61,19 @@ struct pm_scan_arg {
   __u64 return_mask;
 };
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+#ifndef __NR_cachestat
+#define __NR_cachestat 451
+struct cachestat_range {
+  __u64 off;
+  __u64 len;
+};
+struct cachestat {
+  __u64 nr_cache;
+  __u64 nr_dirty;
+  __u64 nr_writeback;
+  __u64 nr_evicted;
+  __u64 nr_recently_evicted;
+};
 #endif

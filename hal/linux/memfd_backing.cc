@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "hal/linux/resident_pages.h"
+
 namespace hal {
 namespace {
 
@@ -79,32 +81,12 @@ PageRange MemfdBacking::clip(PageRange range) const {
   return PageRange::between(std::min(range.first(), end), end);
 }
 
-PageRange MemfdBacking::next_run(PageRange within, int begin_whence, int end_whence) const {
-  within = clip(within);
-  const PageRange none(within.end(), 0);
-  if (within.empty()) return none;
-  const off_t begin = ::lseek(file_.get(), offset_of(within.first()), begin_whence);
-  if (begin < 0) {
-    if (errno == ENXIO) return none;
-    fail(errno, "search in an object's memory, " + text(within));
-  }
-  const PageIndex first(static_cast<std::uint64_t>(begin) >> kPageShift);
-  if (first >= within.end()) return none;
-  const off_t end = ::lseek(file_.get(), begin, end_whence);
-  if (end < 0) {
-    if (errno == ENXIO) return PageRange::between(first, within.end());
-    fail(errno, "search in an object's memory, " + text(within));
-  }
-  const PageIndex last(pages_for_bytes(static_cast<std::uint64_t>(end)));
-  return PageRange::between(first, std::min(last, within.end()));
-}
-
 PageRange MemfdBacking::next_absent(PageRange within) const {
-  return next_run(within, SEEK_HOLE, SEEK_DATA);
+  return first_run(file_.get(), clip(within), Presence::absent);
 }
 
 PageRange MemfdBacking::next_resident(PageRange within) const {
-  return next_run(within, SEEK_DATA, SEEK_HOLE);
+  return first_run(file_.get(), clip(within), Presence::resident);
 }
 
 std::uint64_t MemfdBacking::resident_pages() const {

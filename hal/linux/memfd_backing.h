@@ -58,7 +58,6 @@ class MemfdBacking final : public Backing {
   SharedDescriptor reopen(bool writable) const override;
 
  private:
-  PageRange next_run(PageRange within, int begin_whence, int end_whence) const;
   PageRange clip(PageRange range) const;
 
   SharedDescriptor file_;  ///< never passed on

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 #include <utility>
 
+#include "hal/linux/resident_pages.h"
 #include "pagers/common/failure.h"
 
 namespace pager {
@@ -46,18 +48,11 @@ PageRange ObjectMemory::clip(PageRange pages) const {
 
 PageRange ObjectMemory::next_resident(PageRange within) const {
   if (within.empty() || !file_) return within;
-  const PageRange none(within.end(), 0);
-  const off_t begin = ::lseek(file_.get(), static_cast<off_t>(within.byte_offset()), SEEK_DATA);
-  if (begin < 0) {
-    if (errno == ENXIO) return none;
-    throw Failure(errno, "look for pages in an object's memory");
+  try {
+    return hal::first_run(file_.get(), within, hal::Presence::resident);
+  } catch (const std::system_error& error) {
+    throw Failure(error.code().value(), "look for pages in an object's memory");
   }
-  const PageIndex first(static_cast<std::uint64_t>(begin) >> hal::kPageShift);
-  if (first >= within.end()) return none;
-  const off_t end = ::lseek(file_.get(), begin, SEEK_HOLE);
-  if (end < 0) throw Failure(errno, "look for pages in an object's memory");
-  const PageIndex last(hal::pages_for_bytes(static_cast<std::uint64_t>(end)));
-  return PageRange::between(first, std::min(last, within.end()));
 }
 
 void ObjectMemory::fill_zero(PageRange pages) {

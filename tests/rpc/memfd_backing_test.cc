@@ -5,11 +5,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <memory>
 #include <system_error>
 #include <vector>
+
+#include "tests/vm/test_random.h"
 
 using hal::MemfdBacking;
 using hal::PageIndex;
@@ -37,6 +40,37 @@ TEST_CASE("a memfd says itself which pages are resident") {
   CHECK(memory.resident_pages() == 2);
   memory.discard(range(4, 100));
   CHECK(memory.next_resident(range(0, 16)) == range(3, 1));
+}
+
+TEST_CASE("runs are found alike in a few pages and in many, whatever lies behind them") {
+  test::Random random;
+  CAPTURE(random.seed());
+  constexpr std::uint64_t kPages = 6000;
+  MemfdBacking memory("test", kPages);
+  std::vector<bool> resident(kPages);
+  for (int i = 0; i < 40; ++i) {
+    const PageRange pages = range(random.below(kPages), 1 + random.below(400));
+    const bool filled = random.below(5) < 3;
+    filled ? memory.zero_fill(pages) : memory.discard(pages);
+    for (std::uint64_t page = pages.first().value(); page < std::min(pages.end().value(), kPages);
+         ++page)
+      resident[page] = filled;
+  }
+  const auto expected = [&](PageRange within, bool wanted) {
+    std::uint64_t first = within.first().value();
+    while (first < within.end().value() && resident[first] != wanted) ++first;
+    std::uint64_t end = first;
+    while (end < within.end().value() && resident[end] == wanted) ++end;
+    return range(first, end - first);
+  };
+  for (int i = 0; i < 2000; ++i) {
+    const std::uint64_t first = random.below(kPages);
+    const std::uint64_t most = random.one_in(2) ? 40 : kPages;
+    const PageRange within = range(first, std::min(1 + random.below(most), kPages - first));
+    CAPTURE(within.first().value(), within.count());
+    REQUIRE(memory.next_resident(within) == expected(within, true));
+    REQUIRE(memory.next_absent(within) == expected(within, false));
+  }
 }
 
 TEST_CASE("zero_fill leaves resident pages alone") {
