@@ -18,8 +18,8 @@ namespace {
 
 /// As many zero pages between others are filled together with them; more get a write of their own.
 constexpr std::uint64_t kShortGap = 16;
-/// How many runs are released at once.
-constexpr std::size_t kReleaseRuns = 1024;
+/// How many pages are forgotten at once.
+constexpr std::size_t kForgetPages = 16384;
 
 constexpr PageIndex kNoEnd(std::numeric_limits<std::uint64_t>::max());
 
@@ -115,12 +115,16 @@ std::vector<SwapRun> AnonymousStore::PageOut::place(const std::vector<PageIndex>
 /// In the room of older copies of these pages; empty when that is not enough.
 std::vector<SwapRun> AnonymousStore::PageOut::replace(const std::vector<PageIndex>& pages) {
   std::vector<SwapRun> older;
-  for (const PageIndex page : pages)
-    if (const StoredPage known = store_.stored_.get(page); known.is_stored())
-      older.push_back(known.run());
+  {
+    const std::lock_guard lock(store_.mutex_);
+    for (const PageIndex page : pages)
+      if (const StoredPage known = store_.stored_.get(page); known.is_stored())
+        older.push_back(known.run());
+  }
   if (older.empty()) return {};
   auto runs = store_.swap_.exchange(older, sizes_, full_);
   if (!runs) return {};
+  const std::lock_guard lock(store_.mutex_);
   for (const PageIndex page : pages)
     if (store_.stored_.get(page).is_stored()) store_.stored_.exchange(page, StoredPage::lost());
   return *std::move(runs);
@@ -167,6 +171,7 @@ void AnonymousStore::PageOut::give_back(std::size_t first) {
 void AnonymousStore::PageOut::commit() {
   std::vector<SwapRun> older;
   older.reserve(moved_.size());
+  std::unique_lock lock(store_.mutex_);
   for (const Moved& moved : moved_)
     if (moved.now.is_known()) store_.stored_.reserve(moved.page);
   // From here on nothing throws. What is forgotten comes last: it could take a reserved chunk away.
@@ -177,6 +182,7 @@ void AnonymousStore::PageOut::commit() {
       if (before.is_stored()) older.push_back(before.run());
     }
   }
+  lock.unlock();
   moved_.clear();
   if (!older.empty()) store_.swap_.release(older);
 }
@@ -211,34 +217,67 @@ void AnonymousStore::page_out(PageRange pages, ObjectMemory& memory) {
 
 void AnonymousStore::page_in(PageRange pages, ObjectMemory& memory) {
   for (PageIndex at = pages.first(); at < pages.end();) {
-    const PageIndex known = stored_.next_known(at, pages.end());
-    memory.fill_zero(PageRange::between(at, known));
-    at = known;
+    PageIndex end = at;
+    {
+      const std::lock_guard lock(mutex_);
+      end = stored_.next_known(at, pages.end());
+    }
+    memory.fill_zero(PageRange::between(at, end));
+    at = end;
     if (at >= pages.end()) break;
     const PageIndex most = std::min(pages.end(), at + Workspace::kPages);
-    PageIndex end = at;
-    while (end < most) {
-      const PageIndex next = stored_.next_known(end, most);
-      if (next - end > kShortGap) break;
-      end = next < most ? next + 1 : most;
+    {
+      const std::lock_guard lock(mutex_);
+      while (end < most) {
+        const PageIndex next = stored_.next_known(end, most);
+        if (next - end > kShortGap) break;
+        end = next < most ? next + 1 : most;
+      }
     }
     const auto workspace = workspaces_.take();
     const PageRange piece = PageRange::between(at, end);
-    load(piece, *workspace);
+    load(piece, Reading::any, *workspace);
     memory.fill(piece, workspace->pages());
     at = end;
   }
 }
 
-/// Puts these pages, at most Workspace::kPages, into the workspace.
-void AnonymousStore::load(PageRange pages, Workspace& workspace) const {
-  std::array<StoredPage, Workspace::kPages> stored;
-  for (std::uint64_t i = 0; i < pages.count(); ++i) {
-    stored[i] = stored_.get(pages.first() + i);
+bool AnonymousStore::page_in_at_once(PageRange pages, ObjectMemory& memory) {
+  if (pages.count() > Workspace::kPages) return false;
+  PageIndex known;
+  {
+    const std::lock_guard lock(mutex_);
+    known = stored_.next_known(pages.first(), pages.end());
+  }
+  if (known == pages.end()) {
+    memory.fill_zero(pages);
+    return true;
+  }
+  const auto workspace = workspaces_.take();
+  if (!load(pages, Reading::cached, *workspace)) return false;
+  memory.fill(pages, workspace->pages());
+  return true;
+}
+
+std::vector<StoredPage> AnonymousStore::stored(PageRange pages) const {
+  std::vector<StoredPage> stored;
+  stored.reserve(pages.count());
+  {
+    const std::lock_guard lock(mutex_);
+    for (PageIndex page = pages.first(); page < pages.end(); page = page + 1)
+      stored.push_back(stored_.get(page));
+  }
+  for (std::uint64_t i = 0; i < pages.count(); ++i)
     if (stored[i].is_lost())
       throw Failure(EIO, "fill " + subject(PageRange(pages.first() + i, 1)) +
                              ", which was lost when writing it out failed");
-  }
+  return stored;
+}
+
+/// Puts these pages, at most Workspace::kPages, into the workspace. False when that is more than
+/// `reading` allows.
+bool AnonymousStore::load(PageRange pages, Reading reading, Workspace& workspace) const {
+  const std::vector<StoredPage> stored = this->stored(pages);
   for (std::uint64_t i = 0; i < pages.count();) {
     if (!stored[i].is_stored()) {
       std::memset(workspace.page(i++), 0, hal::kPageSize);
@@ -253,21 +292,26 @@ void AnonymousStore::load(PageRange pages, Workspace& workspace) const {
       run.sectors.count += stored[next].run().sectors.count;
       end = next + 1;
     }
-    read_run(run, std::span(stored).subspan(i, end - i), pages.first(), i, workspace);
+    if (!read_run(run, std::span(stored).subspan(i, end - i), pages.first(), i, reading, workspace))
+      return false;
     i = end;
   }
+  return true;
 }
 
 /// Reads `run`, in which `pages` lie one behind the other, and puts them into the workspace from
 /// its page `at` on. `first` is the object's page that is the workspace's page 0.
-void AnonymousStore::read_run(const SwapRun& run, std::span<const StoredPage> pages,
-                              PageIndex first, std::uint64_t at, Workspace& workspace) const {
-  if (run.sectors.count == pages.size() * kPageSectors) {
-    // All as they are, and nothing in between.
-    swap_.read(run, workspace.page(at));
-    return;
-  }
-  swap_.read(run, workspace.packed());
+bool AnonymousStore::read_run(const SwapRun& run, std::span<const StoredPage> pages,
+                              PageIndex first, std::uint64_t at, Reading reading,
+                              Workspace& workspace) const {
+  const auto read = [&](char* to) {
+    if (reading == Reading::cached) return swap_.read_cached(run, to);
+    swap_.read(run, to);
+    return true;
+  };
+  // All as they are, and nothing in between.
+  if (run.sectors.count == pages.size() * kPageSectors) return read(workspace.page(at));
+  if (!read(workspace.packed())) return false;
   const char* from = workspace.packed();
   for (const StoredPage& page : pages) {
     char* const to = workspace.page(at);
@@ -281,26 +325,31 @@ void AnonymousStore::read_run(const SwapRun& run, std::span<const StoredPage> pa
     from += bytes_from_sectors(page.run().sectors.count);
     ++at;
   }
+  return true;
 }
 
 void AnonymousStore::discard(PageRange pages) {
   std::vector<SwapRun> runs;
-  const auto release = [&] {
-    if (!runs.empty()) swap_.release(runs);
+  for (PageIndex page = pages.first(); page < pages.end();) {
     runs.clear();
-  };
-  for (PageIndex page = stored_.next_known(pages.first(), pages.end()); page < pages.end();
-       page = stored_.next_known(page + 1, pages.end())) {
-    const StoredPage before = stored_.exchange(page, StoredPage());
-    if (!before.is_stored()) continue;
-    if (!runs.empty() && runs.back().joins(before.run())) {
-      runs.back().sectors.count += before.run().sectors.count;
-      continue;
+    std::size_t forgotten = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      for (page = stored_.next_known(page, pages.end());
+           page < pages.end() && forgotten < kForgetPages;
+           page = stored_.next_known(page + 1, pages.end())) {
+        const StoredPage known = stored_.exchange(page, StoredPage());
+        ++forgotten;
+        if (!known.is_stored()) continue;
+        if (!runs.empty() && runs.back().joins(known.run())) {
+          runs.back().sectors.count += known.run().sectors.count;
+        } else {
+          runs.push_back(known.run());
+        }
+      }
     }
-    if (runs.size() == kReleaseRuns) release();
-    runs.push_back(before.run());
+    if (!runs.empty()) swap_.release(runs);
   }
-  release();
 }
 
 void AnonymousStore::resize(std::uint64_t bytes) {

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -25,8 +26,8 @@
 
 namespace pager {
 
-/// One request after the other, as the frame does it; stores that share `swap` and `workspaces`
-/// need not wait for each other.
+/// Requests of different pages may come at the same time, on any threads; what is kept of a page then
+/// stays where it is while a request for it is under way. Stores may share `swap` and `workspaces`.
 class AnonymousStore final : public PagedStore {
  public:
   AnonymousStore(SwapSpace& swap, WorkspacePool& workspaces)
@@ -34,6 +35,9 @@ class AnonymousStore final : public PagedStore {
   ~AnonymousStore() override;
 
   void page_in(hal::PageRange pages, ObjectMemory& memory) override;
+  /// False where a swap file's pages are not in the host's memory.
+  bool page_in_at_once(hal::PageRange pages, ObjectMemory& memory) override;
+  bool page_outs_together() const override { return true; }
   /// Failure with ENOSPC when the swap is full.
   void page_out(hal::PageRange pages, ObjectMemory& memory) override;
   /// These pages are forgotten: they are zero until they are written out again.
@@ -44,13 +48,17 @@ class AnonymousStore final : public PagedStore {
  private:
   class PageOut;
 
-  void load(hal::PageRange pages, Workspace& workspace) const;
-  void read_run(const SwapRun& run, std::span<const StoredPage> pages, hal::PageIndex first,
-                std::uint64_t at, Workspace& workspace) const;
+  enum class Reading { any, cached };
+
+  std::vector<StoredPage> stored(hal::PageRange pages) const;
+  bool load(hal::PageRange pages, Reading reading, Workspace& workspace) const;
+  bool read_run(const SwapRun& run, std::span<const StoredPage> pages, hal::PageIndex first,
+                std::uint64_t at, Reading reading, Workspace& workspace) const;
 
   SwapSpace& swap_;
   WorkspacePool& workspaces_;
-  StoredPages stored_;
+  mutable std::mutex mutex_;  ///< not held while anything is read or written
+  StoredPages stored_;        ///< guarded by mutex_
 };
 
 }  // namespace pager

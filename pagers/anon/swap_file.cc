@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -132,6 +133,21 @@ void SwapFile::read(SectorRun run, char* data) const {
     offset += static_cast<std::uint64_t>(got);
     bytes -= static_cast<std::uint64_t>(got);
   }
+}
+
+bool SwapFile::read_cached(SectorRun run, char* data) const {
+  const iovec all{data, bytes_from_sectors(run.count)};
+  ssize_t got = 0;
+  do {
+    got = ::preadv2(file_.get(), &all, 1, static_cast<off_t>(bytes_from_sectors(run.first)),
+                    RWF_NOWAIT);
+  } while (got < 0 && errno == EINTR);
+  // Where a file system cannot say, nor is there a disk behind it as a rule (tmpfs).
+  if (got < 0 && errno == EOPNOTSUPP) {
+    read(run, data);
+    return true;
+  }
+  return got == static_cast<ssize_t>(all.iov_len);
 }
 
 void SwapFile::punch(SectorRun run) {

@@ -56,6 +56,8 @@ class SwapFile {
   /// `run.count` sectors from or to `data`. Throw Failure; ENOSPC when the file system is full.
   void write(SectorRun run, const char* data);
   void read(SectorRun run, char* data) const;
+  /// The same of what the host has in memory; false when it has not, and then `data` is anything.
+  bool read_cached(SectorRun run, char* data) const;
   /// Gives disk space back to the file system. Where that cannot, the space stays taken.
   void punch(SectorRun run);
 

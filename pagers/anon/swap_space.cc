@@ -123,6 +123,10 @@ void SwapSpace::read(const SwapRun& run, char* data) const {
   files_[run.file].read(run.sectors, data);
 }
 
+bool SwapSpace::read_cached(const SwapRun& run, char* data) const {
+  return files_[run.file].read_cached(run.sectors, data);
+}
+
 SwapSpace::Usage SwapSpace::usage() const {
   Usage usage{0, 0};
   const std::lock_guard lock(mutex_);

@@ -59,6 +59,8 @@ class SwapSpace {
   /// To or from `data`. Throw Failure.
   void write(const SwapRun& run, const char* data);
   void read(const SwapRun& run, char* data) const;
+  /// The same of what the host has in memory; false when it has not, and then `data` is anything.
+  bool read_cached(const SwapRun& run, char* data) const;
 
   struct Usage {
     std::uint64_t sectors = 0;

@@ -1,14 +1,16 @@
 // What a pager is made of. A new pager is one class derived from Pager, one derived from
 // PagedStore, and a main() that calls run_pager() (pager_main.h).
 //
-// One page-in, step by step. The server's pageIn call arrives on the event loop of this process.
-// The requests for one object are carried out one after the other, in the order in which they came.
-// page_in() runs on the event loop itself (waking another thread would cost more than most page-ins
-// do); page_out() and sync() run on a worker thread, so that a slow disk holds up no page-in of
-// another object. page_in() fills the memory and returns, and the answer goes out.
+// One page-in, step by step. The server's pageIn call arrives on the event loop of this process. It
+// waits for requests that came before it and concern the same pages, and for no others
+// (request_order.h). page_in_at_once() runs on the event loop itself (waking another thread would
+// cost more than most page-ins do), fills the memory, and the answer goes out. What has to wait for a
+// device goes to a worker thread, page_in(); page_out() and sync() always run on one, so that a slow
+// disk holds up no page-in.
 //
-// So what several objects share has to be guarded: page_in() of one object and page_out() of
-// another may run at the same time.
+// So what a store has is to be guarded: while a page_out() or a sync() runs, page-ins and discards of
+// other pages do, too, and where the store wants it other page-outs. resize() and grant() have the
+// store to themselves. What several objects share may be used by all of them at any time.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +43,15 @@ class PagedStore {
   virtual ~PagedStore() = default;
   /// Fills these pages, none of which is resident and all of which are inside the memory's size.
   virtual void page_in(hal::PageRange pages, ObjectMemory& memory) = 0;
+  /// The same, on the event loop. False when nothing was filled, because that would have to wait:
+  /// then page_in() is called on another thread.
+  virtual bool page_in_at_once(hal::PageRange pages, ObjectMemory& memory) {
+    page_in(pages, memory);
+    return true;
+  }
+  /// Whether page-outs of different pages may run at the same time. The stamps that a file's come
+  /// back with tell its own change from those of others only where nobody else writes in between.
+  virtual bool page_outs_together() const { return false; }
   /// Writes these pages to the content, none beyond its size.
   virtual void page_out(hal::PageRange pages, ObjectMemory& memory) = 0;
   /// How the file is now, where the content is one.

@@ -21,16 +21,12 @@
 #include "cli/kj_log.h"
 #include "cli/main_context.h"
 #include "pagers/common/pager_server.h"
-#include "pagers/common/workers.h"
 #include "protocol/descriptor.h"
 #include "protocol/paths.h"
 #include "protocol/server.capnp.h"
 
 namespace pager {
 namespace {
-
-/// For writing and syncing; page-ins run on the event loop.
-constexpr unsigned kWorkers = 2;
 
 struct Options {
   std::string server = VM_DEFAULT_SOCKET;
@@ -80,7 +76,7 @@ void serve(Pager& pager, const std::string& name, const Options& options) {
 
   const cli::KjLog log;
   auto io = kj::setupAsyncIo();
-  Workers workers(kWorkers);
+  PagerWorkers workers;
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(socket),
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
   capnp::TwoPartyVatNetwork network(*stream, protocol::kMaxDescriptorsPerMessage,

@@ -6,11 +6,13 @@
 #include <utility>
 
 #include "pagers/common/failure.h"
+#include "pagers/common/request_order.h"
 #include "protocol/descriptor.h"
 
 namespace pager {
 namespace {
 
+using hal::PageIndex;
 using hal::PageRange;
 
 /// More in one request is an error of the server's.
@@ -69,33 +71,39 @@ struct Object {
 
 class PagedObjectServer final : public protocol::PagedObject::Server {
  public:
-  PagedObjectServer(std::shared_ptr<Object> object, Workers& workers, std::string name)
-      : object_(std::move(object)), workers_(workers), name_(std::move(name)) {}
+  PagedObjectServer(std::shared_ptr<Object> object, PagerWorkers& workers, std::string name)
+      : object_(std::move(object)),
+        workers_(workers),
+        name_(std::move(name)),
+        order_(object_->store->page_outs_together()) {}
 
   kj::Promise<void> pageIn(PageInContext context) override {
     const auto params = context.getParams();
-    const std::uint64_t first = params.getFirstPage();
-    const std::uint64_t count = params.getPageCount();
-    return in_order([this, context, first, count]() mutable -> kj::Promise<void> {
-      set_status(context.getResults().initStatus(), name_, outcome_of([&] {
-                   const PageRange pages = checked("fill", first, count);
-                   object_->store->page_in(object_->memory.clip(pages), object_->memory);
-                 }));
+    const PageRange asked(PageIndex(params.getFirstPage()), params.getPageCount());
+    if (!is_valid(asked)) return refuse(context.getResults().initStatus(), "fill", asked);
+    // Most have nobody to wait for and are done with here and now.
+    if (order_.is_free(Kind::page_in, {asked}) && filled_at_once(context, asked))
       return kj::READY_NOW;
+    return order_.run(Kind::page_in, {asked}, [this, context, asked]() mutable {
+      if (filled_at_once(context, asked)) return kj::Promise<void>(kj::READY_NOW);
+      return on_worker(workers_.reading, context.getResults().initStatus(),
+                       [object = object_, asked] {
+                         object->store->page_in(object->memory.clip(asked), object->memory);
+                       })
+          .attach(kj::cp(context));
     });
   }
 
   kj::Promise<void> pageOut(PageOutContext context) override {
     const auto params = context.getParams();
-    const std::uint64_t first = params.getFirstPage();
-    const std::uint64_t count = params.getPageCount();
-    return in_order([this, context, first, count]() mutable {
+    const PageRange asked(PageIndex(params.getFirstPage()), params.getPageCount());
+    if (!is_valid(asked)) return refuse(context.getResults().initStatus(), "write", asked);
+    return order_.run(Kind::page_out, {asked}, [this, context, asked]() mutable {
       auto stamps = std::make_shared<Stamps>();
-      return on_worker(context.getResults().initStatus(),
-                       [object = object_, first, count, stamps] {
-                         const PageRange pages = checked("write", first, count);
+      return on_worker(workers_.writing, context.getResults().initStatus(),
+                       [object = object_, asked, stamps] {
                          stamps->before = object->store->stamp();
-                         object->store->page_out(object->memory.clip(pages), object->memory);
+                         object->store->page_out(object->memory.clip(asked), object->memory);
                          stamps->after = object->store->stamp();
                        })
           .then([context, stamps]() mutable {
@@ -108,8 +116,8 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> sync(SyncContext context) override {
-    return in_order([this, context]() mutable {
-      return on_worker(context.getResults().initStatus(),
+    return order_.run(Kind::sync, {}, [this, context]() mutable {
+      return on_worker(workers_.writing, context.getResults().initStatus(),
                        [object = object_] { object->store->sync(); })
           .attach(kj::cp(context));
     });
@@ -117,7 +125,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
 
   kj::Promise<void> resize(ResizeContext context) override {
     const std::uint64_t bytes = context.getParams().getBytes();
-    return in_order([this, bytes]() -> kj::Promise<void> {
+    return order_.run(Kind::whole, {}, [this, bytes]() -> kj::Promise<void> {
       object_->store->resize(bytes);
       return kj::READY_NOW;
     });
@@ -126,16 +134,25 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   kj::Promise<void> discard(DiscardContext context) override {
     std::vector<PageRange> pages;
     for (const auto run : context.getParams().getRuns()) {
-      pages.push_back(checked("discard", run.getFirstPage(), run.getPageCount()));
+      pages.emplace_back(PageIndex(run.getFirstPage()), run.getPageCount());
+      if (!is_valid(pages.back())) throw Failure(EINVAL, text("discard", pages.back()));
     }
-    return in_order([this, pages = std::move(pages)]() -> kj::Promise<void> {
-      for (const PageRange run : pages) object_->store->discard(run);
-      return kj::READY_NOW;
+    // Giving disk space back takes as long as a write does.
+    return order_.run(Kind::discard, pages, [this, pages] {
+      return workers_.writing
+          .run([object = object_, pages] {
+            return outcome_of([&] {
+              for (const PageRange run : pages) object->store->discard(run);
+            });
+          })
+          .then([](kj::Own<Outcome> outcome) {
+            if (outcome->error != 0) throw Failure(outcome->error, outcome->what);
+          });
     });
   }
 
   kj::Promise<void> grant(GrantContext context) override {
-    return in_order([this, context]() mutable {
+    return order_.run(Kind::whole, {}, [this, context]() mutable {
       const auto params = context.getParams();
       return take(params.hasContent(), params.getContent())
           .then([this](hal::SharedDescriptor descriptor) {
@@ -146,34 +163,45 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
  private:
-  static PageRange checked(const char* what, std::uint64_t first, std::uint64_t count) {
-    if (count > kMostPages || first > kLastPage || first + count > kLastPage)
-      throw Failure(EINVAL, std::string(what) + " " + std::to_string(count) + " pages at page " +
-                                std::to_string(first));
-    return PageRange(hal::PageIndex(first), count);
+  using Kind = RequestOrder::Kind;
+
+  static bool is_valid(PageRange pages) {
+    return pages.count() <= kMostPages && pages.first().value() <= kLastPage &&
+           pages.end().value() <= kLastPage;
+  }
+  static std::string text(const char* what, PageRange pages) {
+    return std::string(what) + " " + std::to_string(pages.count()) + " pages at page " +
+           std::to_string(pages.first().value());
+  }
+  /// Whether the request has ended: it is done, or it failed.
+  bool filled_at_once(PageInContext& context, PageRange asked) {
+    bool filled = false;
+    const Outcome outcome = outcome_of([&] {
+      const PageRange pages = object_->memory.clip(asked);
+      filled = object_->store->page_in_at_once(pages, object_->memory);
+    });
+    const bool ended = filled || outcome.error != 0;
+    if (ended) set_status(context.getResults().initStatus(), name_, outcome);
+    return ended;
   }
 
-  /// Starts `work` when everything asked of this object before has ended.
-  template <class Work>
-  kj::Promise<void> in_order(Work&& work) {
-    auto done = last_.addBranch().then(kj::fwd<Work>(work)).fork();
-    auto result = done.addBranch();
-    last_ = done.addBranch().catch_([](kj::Exception&&) { /* told to its caller */ }).fork();
-    return result;
+  kj::Promise<void> refuse(protocol::Status::Builder status, const char* what, PageRange pages) {
+    set_status(status, name_, outcome_of([&] { throw Failure(EINVAL, text(what, pages)); }));
+    return kj::READY_NOW;
   }
 
   template <class Work>
-  kj::Promise<void> on_worker(protocol::Status::Builder status, Work&& work) {
-    return workers_.run([work = std::forward<Work>(work)]() mutable { return outcome_of(work); })
+  kj::Promise<void> on_worker(Workers& workers, protocol::Status::Builder status, Work&& work) {
+    return workers.run([work = std::forward<Work>(work)]() mutable { return outcome_of(work); })
         .then([this, status](kj::Own<Outcome> outcome) mutable {
           set_status(status, name_, *outcome);
         });
   }
 
   std::shared_ptr<Object> object_;
-  Workers& workers_;
+  PagerWorkers& workers_;
   std::string name_;
-  kj::ForkedPromise<void> last_ = kj::Promise<void>(kj::READY_NOW).fork();
+  RequestOrder order_;
 };
 
 }  // namespace

@@ -7,10 +7,17 @@
 
 namespace pager {
 
+/// Threads for what would hold up the event loop. Who waits for a page-in is a program in a fault, so
+/// those have some of their own.
+struct PagerWorkers {
+  Workers writing{2};
+  Workers reading{8};
+};
+
 class PagerServer final : public protocol::Pager::Server {
  public:
   /// `name` begins the texts of failures: "pager-file".
-  PagerServer(Pager& pager, Workers& workers, std::string name)
+  PagerServer(Pager& pager, PagerWorkers& workers, std::string name)
       : pager_(pager), workers_(workers), name_(std::move(name)) {}
 
   kj::Promise<void> open(OpenContext context) override;
@@ -20,7 +27,7 @@ class PagerServer final : public protocol::Pager::Server {
   void open_with(OpenContext& context, hal::SharedDescriptor content, hal::SharedDescriptor memory);
 
   Pager& pager_;
-  Workers& workers_;
+  PagerWorkers& workers_;
   std::string name_;
 };
 

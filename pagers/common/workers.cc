@@ -1,12 +1,9 @@
 #include "pagers/common/workers.h"
 
+#include <system_error>
 #include <utility>
 
 namespace pager {
-
-Workers::Workers(unsigned threads) {
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
-}
 
 Workers::~Workers() {
   {
@@ -19,6 +16,18 @@ Workers::~Workers() {
 
 kj::Promise<kj::Own<Outcome>> Workers::run(kj::Function<Outcome()> work) {
   auto pair = kj::newPromiseAndCrossThreadFulfiller<kj::Own<Outcome>>();
+  bool enough = true;
+  {
+    const std::lock_guard lock(mutex_);
+    enough = waiting_.size() < idle_ || threads_.size() == most_;
+  }
+  if (!enough) {
+    try {
+      threads_.emplace_back([this] { serve(); });
+    } catch (const std::system_error&) {
+      if (threads_.empty()) throw;  // else those there are will come to it
+    }
+  }
   {
     const std::lock_guard lock(mutex_);
     waiting_.push_back([work = kj::mv(work), fulfiller = kj::mv(pair.fulfiller)]() mutable {
@@ -32,7 +41,9 @@ kj::Promise<kj::Own<Outcome>> Workers::run(kj::Function<Outcome()> work) {
 void Workers::serve() {
   std::unique_lock lock(mutex_);
   for (;;) {
+    ++idle_;
     arrived_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
+    --idle_;
     if (ending_) return;
     auto work = kj::mv(waiting_.front());
     waiting_.pop_front();

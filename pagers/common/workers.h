@@ -22,12 +22,12 @@ struct Outcome {
 
 class Workers {
  public:
-  /// The threads inherit the caller's signal mask.
-  explicit Workers(unsigned threads);
+  /// Up to `most` threads, started when there is work for them.
+  explicit Workers(unsigned most) : most_(most) {}
   /// Lets each thread finish what it is at; drops the rest.
   ~Workers();
 
-  /// Runs `work` on one of the threads. The promise belongs to the caller's event loop; dropping it
+  /// Runs `work` on one of the threads, which inherit the signal mask of whoever calls this first. The promise belongs to the caller's event loop; dropping it
   /// does not stop the work.
   kj::Promise<kj::Own<Outcome>> run(kj::Function<Outcome()> work);
 
@@ -38,7 +38,9 @@ class Workers {
   std::condition_variable arrived_;
   std::deque<kj::Function<void()>> waiting_;  ///< guarded by mutex_
   bool ending_ = false;                       ///< guarded by mutex_
-  std::vector<std::thread> threads_;
+  std::size_t idle_ = 0;                      ///< guarded by mutex_; threads that wait for work
+  const unsigned most_;
+  std::vector<std::thread> threads_;  ///< of whoever calls run(), which is one thread
 };
 
 }  // namespace pager
