@@ -93,8 +93,7 @@ class Keeper {
     server_ = start_part(server_command(), true);
     if (!wait_until_ready(server_)) return ended_early(server_);
     for (const std::string& pager : task_.parts.pagers)
-      pagers_.push_back(
-          start_part({pager, "--server", task_.socket, "--log-level", pager_log_level()}, false));
+      pagers_.push_back(start_part(pager_command(pager), false));
     for (Part& pager : pagers_)
       if (!wait_until_ready(pager)) return ended_early(pager);
     return 0;
@@ -147,6 +146,17 @@ class Keeper {
     add("--policy", task_.options.policy);
     add("--socket-mode", task_.options.socket_mode);
     add("--log-level", task_.options.log_level);
+    return command;
+  }
+
+  std::vector<std::string> pager_command(const std::string& pager) const {
+    std::vector<std::string> command = {pager, "--server", task_.socket, "--log-level",
+                                        pager_log_level()};
+    if (std::filesystem::path(pager).filename() != "pager-anon") return command;
+    for (const std::string& swap : task_.options.swaps)
+      command.insert(command.end(), {"--swap", swap});
+    if (!task_.options.compression.empty())
+      command.insert(command.end(), {"--compress", task_.options.compression});
     return command;
   }
 

@@ -26,7 +26,7 @@
 
 namespace tools {
 
-/// Passed on to the server as they are; an empty one is left to the server's default.
+/// Passed on to the server and its pagers as they are; an empty one is left to their default.
 struct ServerOptions {
   std::string memory;
   std::string personality;
@@ -37,6 +37,9 @@ struct ServerOptions {
   /// Who may connect, octal. With one, every user can reach the socket in its directory.
   std::string socket_mode;
   std::string log_level;
+  // pager-anon's.
+  std::vector<std::string> swaps;  ///< FILE or FILE:SIZE, absolute paths
+  std::string compression;
 };
 
 class PrivateServer {

@@ -111,6 +111,12 @@ class VmrunMain {
                           "The private server's memory: bytes, or a number with K, M, G or T "
                           "(powers of 1024). Reported, and the base of the wiring limit; not "
                           "enforced by paging out in this version. Default: no limit.")
+        .addOptionWithArg({"swap"}, KJ_BIND_METHOD(*this, add_swap), "FILE[:SIZE]",
+                          "Where memory goes that the private server pages out: SIZE of a new file "
+                          "or a block device, as pager-anon's option says. May be given several "
+                          "times. Default: a file without a name in /var/tmp.")
+        .addOptionWithArg({"compress"}, KJ_BIND_METHOD(*this, set_compression), "zstd|lz4",
+                          "Compress what is paged out.")
         .addOptionWithArg({"personality"}, KJ_BIND_METHOD(*this, set_personality), "NAME",
                           "Whose rules the calls follow: freebsd-7 (default), freebsd-14 or "
                           "linux.")
@@ -153,6 +159,17 @@ class VmrunMain {
     const std::optional<std::uint64_t> bytes = cli::parse_size({text.begin(), text.size()});
     if (!bytes || *bytes == 0) return kj::str("not a size: ", cli::kSizeForm);
     options_.server.memory = text.cStr();
+    return true;
+  }
+  Validity add_swap(kj::StringPtr text) {
+    if (text.size() == 0) return "empty path";
+    // The pager runs in another directory.
+    options_.server.swaps.push_back(std::filesystem::absolute(text.cStr()));
+    return true;
+  }
+  Validity set_compression(kj::StringPtr text) {
+    if (text != "zstd" && text != "lz4") return "not zstd or lz4";
+    options_.server.compression = text.cStr();
     return true;
   }
   Validity set_personality(kj::StringPtr text) {
@@ -204,10 +221,11 @@ class VmrunMain {
     if (!options_.socket.empty() &&
         !(server.memory.empty() && server.personality.empty() && server.max_proc_mmap.empty() &&
           server.policy.empty() && server.host_files.empty() && !server.serve_all_files &&
-          server.socket_mode.empty() && server.log_level.empty()))
+          server.socket_mode.empty() && server.log_level.empty() && server.swaps.empty() &&
+          server.compression.empty()))
       return kj::str(
-          "--memory, --personality, --max-proc-mmap, --host-files, --serve-all-files, --policy, "
-          "--socket-mode and --log-level are for a private server, not for the one at --socket");
+          "--memory, --swap, --compress, --personality, --max-proc-mmap, --host-files, "
+          "--serve-all-files, --policy, --socket-mode and --log-level are for a private server, not for the one at --socket");
     try {
       run(options_);
     } catch (const PrivateServer::ServerFailed& failed) {

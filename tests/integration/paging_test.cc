@@ -1,6 +1,8 @@
 // Programs that need four times the memory there is find every byte that they stored.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -68,6 +70,32 @@ TEST_CASE("children of a parent in swap have what it had") {
 
 TEST_CASE("direct I/O reads into memory that is being paged out") {
   CHECK(more_memory({"direct", "FILE", "32"}) == kOk);
+}
+
+TEST_CASE("vmrun gives a program swap files of its own, and takes none that cannot be one") {
+  const support::TemporaryDirectory directory;
+  const auto vmrun = [&](std::vector<std::string> options) {
+    const std::string vmctl = support::vmctl_path();
+    options.insert(options.begin(), vmctl.substr(0, vmctl.rfind('/')) + "/vmrun");
+    options.insert(options.end(), {"--", support::program_path("more_memory"), "private", "48"});
+    support::Command command;
+    command.arguments = std::move(options);
+    return support::run(command, std::chrono::minutes(2));
+  };
+  // What was there before goes, and the new one has no name.
+  support::write_file(directory / "one", "old");
+  CHECK(vmrun({"--memory", "16M", "--swap", (directory / "one") + ":8M", "--swap",
+               directory / "two", "--compress", "lz4", "--stats", directory / "stats"})
+            .text() == kOk);
+  CHECK_FALSE(std::filesystem::exists(directory / "one"));
+  CHECK_FALSE(std::filesystem::exists(directory / "two"));
+  std::ifstream stats(directory / "stats");
+  CHECK(nlohmann::json::parse(stats).at("pageouts").get<std::uint64_t>() > 0);
+
+  const support::Outcome refused = vmrun({"--swap", "/dev/null"});
+  CHECK(refused.status == 2);
+  CHECK(refused.errors.find("/dev/null") != std::string::npos);
+  CHECK(vmrun({"--compress", "gzip"}).status == 2);
 }
 
 TEST_CASE("what is in use is never more than three hundredths over the limit") {
