@@ -36,16 +36,22 @@ struct Attributes {
   rawDevice @3 :UInt64;   # st_rdev of a device
   writable @4 :Bool;      # whether `content` may be written
   path @5 :Text;          # for messages only; a pager opens no path on anybody's behalf
+  server @6 :Data;        # 16 bytes that no other server has, nor this one when it is started anew
+  object @7 :UInt64;      # never given to another object of this server
 }
 
 interface Pager {
   open @0 (attributes :Attributes, content :Descriptor, memory :Descriptor)
-      -> (status :Status, object :PagedObject, layout :Layout);
+      -> (status :Status, object :PagedObject, layout :Layout, kept :Bool);
   # Takes charge of one object. `content` is the descriptor the program mapped (null for anonymous
   # objects), `memory` the memfd for its pages. The object is given up when the server drops the
-  # returned capability.
+  # returned capability. `kept`: the pager has what was written to this object of this server, here or
+  # at a pager before it that registered as one that keeps; PagedObject.kept says what.
 
   framebuffer @1 (name :Text) -> (found :Bool, framebuffer :Framebuffer);
+
+  settled @2 () -> ();
+  # All objects that there are of this kind have been opened. What is kept of others nobody needs.
 }
 
 struct Status {
@@ -94,6 +100,13 @@ interface PagedObject {
   discard @5 (runs :List(PageRun)) -> ();
   # Nobody needs what the pager has of these pages: from now on they are zero, until they are written
   # again.
+
+  kept @6 (firstPage :UInt64) -> (runs :List(PageRun), nextPage :UInt64);
+  # Which pages from `firstPage` on the pager has, in order, and from where to ask on; 0 for nowhere.
+
+  forget @7 () -> ();
+  # Nobody needs what the pager has of this object. A pager that keeps learns by this that the object
+  # has ended; when only the capability is dropped, what it has stays.
 }
 
 struct PageRun {

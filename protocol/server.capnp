@@ -12,12 +12,14 @@ $Cxx.namespace("protocol");
 interface VmServer {
   # The bootstrap capability of the RPC socket.
 
-  registerPager @0 (kind :Pager.Kind, name :Text, pager :Pager.Pager, claims :List(Pager.Claim))
+  registerPager @0 (kind :Pager.Kind, name :Text, pager :Pager.Pager, claims :List(Pager.Claim),
+                    keeps :Bool)
       -> (registration :Registration);
   # Offers a pager. The first one of a kind serves it; later ones wait in line and take over when
   # the one before goes. The pager stays registered until its connection ends or the registration
   # is dropped. `name` is for log lines. `claims` names files that belong to this pager although
-  # they look like regular ones.
+  # they look like regular ones. `keeps`: what is written to it outlives it, and the next pager may
+  # have it; so nothing of it is given up when the pager goes.
 
   control @1 () -> (control :Control);
 }

@@ -47,14 +47,13 @@ class AnonymousStore::PageOut {
 
   /// Writes these pages, whose content is in the workspace. `are_all`: that is the whole request.
   void write(const std::vector<PageIndex>& pages, bool are_all);
+  /// Of these pages there is nothing to write.
+  void leave_out(PageRange pages);
   /// What was written takes effect.
   void commit();
 
  private:
-  struct Moved {
-    PageIndex page;
-    StoredPage now;
-  };
+  using Moved = SwapIndex::Change;
   struct Packed {
     PageIndex page;
     std::uint64_t bytes;
@@ -86,7 +85,9 @@ void AnonymousStore::PageOut::pack(const std::vector<PageIndex>& pages) {
   for (std::uint64_t i = 0; i < pages.size(); ++i) {
     const char* const page = workspace_.page(i);
     if (is_zero(page)) {
-      moved_.push_back({pages[i], StoredPage()});
+      // Kept, it is to be told from one that is gone.
+      moved_.push_back(
+          {pages[i], store_.index_ != nullptr ? StoredPage::zero() : StoredPage()});
       continue;
     }
     std::uint64_t bytes = compresses ? workspace_.compressor().compress(page, to) : 0;
@@ -114,24 +115,39 @@ std::vector<SwapRun> AnonymousStore::PageOut::place(const std::vector<PageIndex>
 
 /// In the room of older copies of these pages; empty when that is not enough.
 std::vector<SwapRun> AnonymousStore::PageOut::replace(const std::vector<PageIndex>& pages) {
+  std::vector<Moved> before;
+  std::vector<Moved> lost;
   std::vector<SwapRun> older;
   {
     const std::lock_guard lock(store_.mutex_);
-    for (const PageIndex page : pages)
-      if (const StoredPage known = store_.stored_.get(page); known.is_stored())
-        older.push_back(known.run());
+    for (const PageIndex page : pages) {
+      const StoredPage known = store_.stored_.get(page);
+      if (!known.is_stored()) continue;
+      before.push_back({page, known});
+      lost.push_back({page, StoredPage::lost()});
+      older.push_back(known.run());
+    }
   }
   if (older.empty()) return {};
+  store_.record(lost);
   auto runs = store_.swap_.exchange(older, sizes_, full_);
-  if (!runs) return {};
+  if (!runs) {
+    store_.record(before);
+    return {};
+  }
   const std::lock_guard lock(store_.mutex_);
-  for (const PageIndex page : pages)
-    if (store_.stored_.get(page).is_stored()) store_.stored_.exchange(page, StoredPage::lost());
+  for (const Moved& one : lost) store_.stored_.exchange(one.page, one.now);
   return *std::move(runs);
 }
 
 void AnonymousStore::PageOut::write(const std::vector<PageIndex>& pages, bool are_all) {
   pack(pages);
+  // Before older copies may have to make room.
+  if (store_.index_ != nullptr) {
+    std::vector<Moved> to_come;
+    for (const PageIndex page : pages) to_come.push_back({page, StoredPage::zero()});
+    store_.index_->prepare(store_.object_, to_come);
+  }
   const std::size_t first = moved_.size();
   moved_.reserve(first + packed_.size());
   while (!packed_.empty()) {
@@ -158,6 +174,15 @@ void AnonymousStore::PageOut::write(const std::vector<PageIndex>& pages, bool ar
   }
 }
 
+/// Kept, they are to be told from pages that are gone: of every page that somebody wrote out the
+/// index says something.
+void AnonymousStore::PageOut::leave_out(PageRange pages) {
+  if (store_.index_ == nullptr) return;
+  const std::lock_guard lock(store_.mutex_);
+  for (PageIndex page = pages.first(); page < pages.end(); page = page + 1)
+    if (!store_.stored_.get(page).is_known()) moved_.push_back({page, StoredPage::zero()});
+}
+
 /// Releases what was placed from moved_[first] on.
 void AnonymousStore::PageOut::give_back(std::size_t first) {
   std::vector<SwapRun> runs;
@@ -171,9 +196,22 @@ void AnonymousStore::PageOut::give_back(std::size_t first) {
 void AnonymousStore::PageOut::commit() {
   std::vector<SwapRun> older;
   older.reserve(moved_.size());
-  std::unique_lock lock(store_.mutex_);
-  for (const Moved& moved : moved_)
-    if (moved.now.is_known()) store_.stored_.reserve(moved.page);
+  if (store_.index_ != nullptr) {
+    std::sort(moved_.begin(), moved_.end(),
+              [](const Moved& one, const Moved& other) { return one.page < other.page; });
+    store_.index_->prepare(store_.object_, moved_);
+  }
+  std::unique_lock lock(store_.mutex_, std::defer_lock);
+  try {
+    store_.record(moved_);
+    lock.lock();
+    for (const Moved& moved : moved_)
+      if (moved.now.is_known()) store_.stored_.reserve(moved.page);
+  } catch (const std::exception&) {
+    // The index may lead to the new places now, or to the old ones: both stay taken.
+    if (store_.index_ != nullptr) moved_.clear();
+    throw;
+  }
   // From here on nothing throws. What is forgotten comes last: it could take a reserved chunk away.
   for (const bool known : {true, false}) {
     for (const Moved& moved : moved_) {
@@ -187,7 +225,17 @@ void AnonymousStore::PageOut::commit() {
   if (!older.empty()) store_.swap_.release(older);
 }
 
-AnonymousStore::~AnonymousStore() { resize(0); }
+AnonymousStore::~AnonymousStore() {
+  if (index_ == nullptr) {
+    forget_pages(PageRange::between(PageIndex(0), kNoEnd));
+  } else if (!forgotten_) {
+    index_->give_back(object_, std::move(stored_));
+  }
+}
+
+void AnonymousStore::record(std::span<const SwapIndex::Change> changes) {
+  if (index_ != nullptr) index_->record(object_, changes);
+}
 
 void AnonymousStore::page_out(PageRange pages, ObjectMemory& memory) {
   const auto workspace = workspaces_.take();
@@ -196,6 +244,7 @@ void AnonymousStore::page_out(PageRange pages, ObjectMemory& memory) {
   PageRange resident;
   const auto find_resident = [&] {
     resident = memory.next_resident(rest);
+    out.leave_out(PageRange::between(rest.first(), resident.first()));
     rest = PageRange::between(resident.first(), rest.end());
   };
   find_resident();
@@ -328,18 +377,25 @@ bool AnonymousStore::read_run(const SwapRun& run, std::span<const StoredPage> pa
   return true;
 }
 
-void AnonymousStore::discard(PageRange pages) {
+void AnonymousStore::discard(PageRange pages) { forget_pages(pages); }
+
+void AnonymousStore::resize(std::uint64_t bytes) {
+  forget_pages(PageRange::between(PageIndex(hal::pages_for_bytes(bytes)), kNoEnd));
+}
+
+void AnonymousStore::forget_pages(PageRange pages) {
+  std::vector<SwapIndex::Change> changes;
   std::vector<SwapRun> runs;
   for (PageIndex page = pages.first(); page < pages.end();) {
+    changes.clear();
     runs.clear();
-    std::size_t forgotten = 0;
     {
       const std::lock_guard lock(mutex_);
       for (page = stored_.next_known(page, pages.end());
-           page < pages.end() && forgotten < kForgetPages;
+           page < pages.end() && changes.size() < kForgetPages;
            page = stored_.next_known(page + 1, pages.end())) {
-        const StoredPage known = stored_.exchange(page, StoredPage());
-        ++forgotten;
+        changes.push_back({page, StoredPage()});
+        const StoredPage known = stored_.get(page);
         if (!known.is_stored()) continue;
         if (!runs.empty() && runs.back().joins(known.run())) {
           runs.back().sectors.count += known.run().sectors.count;
@@ -348,12 +404,53 @@ void AnonymousStore::discard(PageRange pages) {
         }
       }
     }
+    const auto forget = [&] {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [forgotten, now] : changes) stored_.exchange(forgotten, now);
+    };
+    try {
+      record(changes);
+    } catch (const Failure&) {
+      // The index may still lead to these pages' sectors: they stay taken.
+      forget();
+      throw;
+    }
+    forget();
     if (!runs.empty()) swap_.release(runs);
   }
 }
 
-void AnonymousStore::resize(std::uint64_t bytes) {
-  discard(PageRange::between(PageIndex(hal::pages_for_bytes(bytes)), kNoEnd));
+void AnonymousStore::forget() {
+  if (index_ == nullptr || forgotten_) return;
+  index_->forget(object_);
+  forgotten_ = true;
+  std::vector<SwapRun> runs;
+  {
+    const std::lock_guard lock(mutex_);
+    for (PageIndex page = stored_.next_known(PageIndex(0), kNoEnd); page < kNoEnd;
+         page = stored_.next_known(page + 1, kNoEnd))
+      if (const StoredPage known = stored_.get(page); known.is_stored())
+        runs.push_back(known.run());
+    stored_ = StoredPages();
+  }
+  if (!runs.empty()) swap_.release(runs);
+}
+
+std::vector<PageRange> AnonymousStore::kept(PageIndex first, std::size_t most) const {
+  std::vector<PageRange> runs;
+  const std::lock_guard lock(mutex_);
+  for (PageIndex page = stored_.next_known(first, kNoEnd); page < kNoEnd;
+       page = stored_.next_known(page + 1, kNoEnd)) {
+    if (stored_.get(page).is_lost()) continue;
+    if (!runs.empty() && runs.back().end() == page) {
+      runs.back() = PageRange(runs.back().first(), runs.back().count() + 1);
+    } else if (runs.size() == most) {
+      break;
+    } else {
+      runs.emplace_back(page, 1);
+    }
+  }
+  return runs;
 }
 
 }  // namespace pager

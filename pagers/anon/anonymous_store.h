@@ -12,14 +12,20 @@
 // once, it may take the room of the same pages' older copies. Without that, a full swap could never
 // take a page again that it has. Should that write fail then, those pages are lost here (page_in()
 // says EIO), while the memory still has them.
+//
+// Where the content is kept (swap_index.h), the index says the same as what is known here, and is told
+// first: of new places before they take effect, of pages that are lost or forgotten before anything
+// else gets their sectors.
 #pragma once
 
 #include <cstdint>
 #include <mutex>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pagers/anon/stored_pages.h"
+#include "pagers/anon/swap_index.h"
 #include "pagers/anon/swap_space.h"
 #include "pagers/anon/workspace.h"
 #include "pagers/common/pager.h"
@@ -32,6 +38,15 @@ class AnonymousStore final : public PagedStore {
  public:
   AnonymousStore(SwapSpace& swap, WorkspacePool& workspaces)
       : swap_(swap), workspaces_(workspaces) {}
+  /// One that is kept, `object` in the index, which has given `stored` for it. When the store goes, the
+  /// index has it back, unless it was forgotten.
+  AnonymousStore(SwapSpace& swap, WorkspacePool& workspaces, SwapIndex& index, std::uint64_t object,
+                 StoredPages stored)
+      : swap_(swap),
+        workspaces_(workspaces),
+        index_(&index),
+        object_(object),
+        stored_(std::move(stored)) {}
   ~AnonymousStore() override;
 
   void page_in(hal::PageRange pages, ObjectMemory& memory) override;
@@ -44,12 +59,16 @@ class AnonymousStore final : public PagedStore {
   void discard(hal::PageRange pages) override;
   /// Pages past the new end are forgotten.
   void resize(std::uint64_t bytes) override;
+  void forget() override;
+  std::vector<hal::PageRange> kept(hal::PageIndex first, std::size_t most) const override;
 
  private:
   class PageOut;
 
   enum class Reading { any, cached };
 
+  void forget_pages(hal::PageRange pages);
+  void record(std::span<const SwapIndex::Change> changes);
   std::vector<StoredPage> stored(hal::PageRange pages) const;
   bool load(hal::PageRange pages, Reading reading, Workspace& workspace) const;
   bool read_run(const SwapRun& run, std::span<const StoredPage> pages, hal::PageIndex first,
@@ -57,6 +76,9 @@ class AnonymousStore final : public PagedStore {
 
   SwapSpace& swap_;
   WorkspacePool& workspaces_;
+  SwapIndex* const index_ = nullptr;  ///< nothing where the content ends with this process
+  const std::uint64_t object_ = 0;    ///< in the index
+  bool forgotten_ = false;            ///< the index has nothing of it any more
   mutable std::mutex mutex_;  ///< not held while anything is read or written
   StoredPages stored_;        ///< guarded by mutex_
 };

@@ -8,6 +8,7 @@
 #include "cli/main_context.h"
 #include "cli/size.h"
 #include "pagers/anon/anonymous_store.h"
+#include "pagers/anon/swap_index.h"
 #include "pagers/common/pager_main.h"
 
 namespace pager {
@@ -32,6 +33,14 @@ class AnonymousPager final : public Pager {
               return true;
             },
             "DIR", "Without --swap, keep them in a file without a name in DIR (default /var/tmp).")
+        .addOption(
+            {"keep"},
+            [this]() -> kj::MainBuilder::Validity {
+              keep_ = true;
+              return true;
+            },
+            "What is written to the --swap files outlives this pager: they keep their names, and one "
+            "that is started with the same files and --keep goes on with what they hold.")
         .addOptionWithArg(
             {"compress"},
             [this](kj::StringPtr name) -> kj::MainBuilder::Validity {
@@ -44,20 +53,35 @@ class AnonymousPager final : public Pager {
   }
 
   void prepare(const std::string&) override {
+    if (keep_ && swaps_.empty()) throw cli::UsageError("--keep needs --swap files to keep");
     try {
       std::vector<SwapFile> files;
-      for (const auto& [path, bytes] : swaps_) files.push_back(SwapFile::open(path, bytes));
+      for (const auto& [path, bytes] : swaps_)
+        files.push_back(keep_ ? SwapFile::keep(path, bytes) : SwapFile::open(path, bytes));
       if (files.empty()) files.push_back(SwapFile::in_directory(directory_));
       swap_.emplace(std::move(files));
+      if (keep_) index_.emplace(*swap_);
     } catch (const std::runtime_error& error) {
       throw cli::UsageError(error.what());
     }
     workspaces_.emplace(compression_);
   }
 
-  OpenedStore open(const ObjectInfo&, const hal::SharedDescriptor&) override {
+  bool keeps() const override { return keep_; }
+  void settled() override {
+    if (index_) index_->forget_untaken();
+  }
+
+  OpenedStore open(const ObjectInfo& info, const hal::SharedDescriptor&) override {
     OpenedStore opened;
-    opened.store = std::make_unique<AnonymousStore>(*swap_, *workspaces_);
+    if (index_) {
+      std::optional<StoredPages> kept = index_->take(info.server, info.object);
+      opened.kept = kept.has_value();
+      opened.store = std::make_unique<AnonymousStore>(
+          *swap_, *workspaces_, *index_, info.object, std::move(kept).value_or(StoredPages()));
+    } else {
+      opened.store = std::make_unique<AnonymousStore>(*swap_, *workspaces_);
+    }
     return opened;
   }
 
@@ -79,8 +103,10 @@ class AnonymousPager final : public Pager {
 
   std::string directory_ = "/var/tmp";
   std::vector<std::pair<std::string, std::optional<std::uint64_t>>> swaps_;  ///< path, size
+  bool keep_ = false;
   Compression compression_ = Compression::none;
   std::optional<SwapSpace> swap_;
+  std::optional<SwapIndex> index_;  ///< with --keep
   std::optional<WorkspacePool> workspaces_;
 };
 
@@ -90,7 +116,7 @@ class AnonymousPager final : public Pager {
 int main(int argc, char** argv) {
   pager::AnonymousPager pager;
   return pager::run_pager(pager, "Keeps anonymous memory that vmserver writes out.",
-                          "What it holds is gone when it ends: pages that only it had are lost to "
-                          "their programs. Ends with status 0 when the server ends.",
+                          "What it holds is gone when it ends, unless --keep is given: pages that "
+                          "only it had are lost to their programs. Ends with status 0 when the server ends.",
                           argc, argv);
 }

@@ -20,10 +20,16 @@ class StoredPage {
   constexpr StoredPage() = default;
   /// A page whose content is gone: a write that replaced it failed.
   static constexpr StoredPage lost() { return StoredPage(kLost); }
+  /// A page that was stored and is zero, where that is to be known.
+  static constexpr StoredPage zero() { return StoredPage(kZero); }
   /// `bytes`: what it is long, 1 to a page. At that it is stored as it is, else compressed.
   static constexpr StoredPage at(const SwapRun& run, std::uint64_t bytes) {
     return StoredPage(run.sectors.first << kSectorShift | bytes << kBytesShift | run.file);
   }
+
+  /// As one number, 0 for a page that is not known; and back.
+  constexpr std::uint64_t bits() const { return bits_; }
+  static constexpr StoredPage of_bits(std::uint64_t bits) { return StoredPage(bits); }
 
   constexpr bool is_known() const { return bits_ != 0; }
   constexpr bool is_lost() const { return bits_ == kLost; }
@@ -40,6 +46,7 @@ class StoredPage {
   static constexpr std::uint64_t kBytesMask = (1 << 13) - 1;
   static constexpr unsigned kSectorShift = kBytesShift + 13;
   static constexpr std::uint64_t kLost = 1;  ///< of no bytes
+  static constexpr std::uint64_t kZero = 2;
   static_assert(SectorMap::kMostSectors < std::uint64_t{1} << (64 - kSectorShift));
 
   constexpr explicit StoredPage(std::uint64_t bits) : bits_(bits) {}

@@ -62,8 +62,9 @@ hal::SharedDescriptor open_existing(const std::string& path) {
 
 }  // namespace
 
-SwapFile::SwapFile(int fd, std::string name, std::optional<std::uint64_t> limit_bytes, bool punches)
-    : file_(fd), name_(std::move(name)), punches_(punches) {
+SwapFile::SwapFile(hal::SharedDescriptor file, std::string name,
+                   std::optional<std::uint64_t> limit_bytes, bool punches)
+    : file_(std::move(file)), name_(std::move(name)), punches_(punches) {
   if (limit_bytes) limit_sectors_ = (*limit_bytes >> hal::kPageShift) * kPageSectors;
 }
 
@@ -71,7 +72,41 @@ SwapFile SwapFile::in_directory(const std::string& directory) {
   int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) fd = open_and_unlink(directory);
   if (fd < 0) fail("create a swap file in " + directory);
-  return SwapFile(fd, "in " + directory, std::nullopt, true);
+  return SwapFile(hal::SharedDescriptor(fd), "in " + directory, std::nullopt, true);
+}
+
+SwapFile SwapFile::of_device(const hal::SharedDescriptor& device, const std::string& path,
+                             std::optional<std::uint64_t> bytes) {
+  std::uint64_t device_bytes = 0;
+  if (::ioctl(device.get(), BLKGETSIZE64, &device_bytes) != 0)
+    fail("swap " + path + ": ask for the device's size");
+  if (device_bytes < hal::kPageSize) refuse(path, "the device is smaller than a page");
+  if (bytes && *bytes > device_bytes)
+    refuse(path, "the device has only " + text_of_bytes(device_bytes));
+  return SwapFile(device, path, bytes.value_or(device_bytes), false);
+}
+
+SwapFile SwapFile::keep(const std::string& path, std::optional<std::uint64_t> bytes) {
+  if (bytes && *bytes < hal::kPageSize) refuse(path, "the size is less than a page");
+  hal::SharedDescriptor file;
+  if (const int fd = create(path); fd >= 0) {
+    file = hal::SharedDescriptor(fd);
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) refuse(path, "is in use: somebody has locked it");
+  } else if (errno == EEXIST) {
+    file = open_existing(path);
+  } else {
+    fail("swap " + path + ": create");
+  }
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) fail("swap " + path + ": fstat");
+  if (S_ISBLK(status.st_mode)) return of_device(file, path, bytes);
+  if (!S_ISREG(status.st_mode)) refuse(path, "is neither a regular file nor a block device");
+  if (status.st_uid != ::geteuid()) refuse(path, "belongs to another user");
+  if ((status.st_mode & 077) != 0 && ::fchmod(file.get(), 0600) != 0)
+    fail("swap " + path + ": make it mode 0600");
+  SwapFile kept(file, path, bytes, true);
+  kept.bytes_found_ = static_cast<std::uint64_t>(status.st_size);
+  return kept;
 }
 
 SwapFile SwapFile::open(const std::string& path, std::optional<std::uint64_t> bytes) {
@@ -81,17 +116,7 @@ SwapFile SwapFile::open(const std::string& path, std::optional<std::uint64_t> by
     const hal::SharedDescriptor found = open_existing(path);
     struct stat status;
     if (::fstat(found.get(), &status) != 0) fail("swap " + path + ": fstat");
-    if (S_ISBLK(status.st_mode)) {
-      std::uint64_t device_bytes = 0;
-      if (::ioctl(found.get(), BLKGETSIZE64, &device_bytes) != 0)
-        fail("swap " + path + ": ask for the device's size");
-      if (device_bytes < hal::kPageSize) refuse(path, "the device is smaller than a page");
-      if (bytes && *bytes > device_bytes)
-        refuse(path, "the device has only " + text_of_bytes(device_bytes));
-      SwapFile device(-1, path, bytes.value_or(device_bytes), false);
-      device.file_ = found;
-      return device;
-    }
+    if (S_ISBLK(status.st_mode)) return of_device(found, path, bytes);
     if (!S_ISREG(status.st_mode)) refuse(path, "is neither a regular file nor a block device");
     if (status.st_size > 0 && status.st_uid != ::geteuid())
       refuse(path, "has content and belongs to another user");
@@ -99,15 +124,17 @@ SwapFile SwapFile::open(const std::string& path, std::optional<std::uint64_t> by
     fd = create(path);
   }
   if (fd < 0) fail("swap " + path + ": create");
-  SwapFile file(fd, path, bytes, true);
+  SwapFile file(hal::SharedDescriptor(fd), path, bytes, true);
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) refuse(path, "is in use: somebody has locked it");
   if (::unlink(path.c_str()) != 0) fail("swap " + path + ": take its name away");
   return file;
 }
 
 void SwapFile::write(SectorRun run, const char* data) {
-  std::uint64_t offset = bytes_from_sectors(run.first);
-  std::uint64_t bytes = bytes_from_sectors(run.count);
+  write_bytes(bytes_from_sectors(run.first), bytes_from_sectors(run.count), data);
+}
+
+void SwapFile::write_bytes(std::uint64_t offset, std::uint64_t bytes, const char* data) {
   while (bytes > 0) {
     const ssize_t written = ::pwrite(file_.get(), data, bytes, static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;

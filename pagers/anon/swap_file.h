@@ -3,7 +3,8 @@
 //
 // What waits there is its owner's alone and ends with this process: a file is made anew with mode
 // 0600 and loses its name before anything is written to it. On a block device the data stays after
-// the end, readable by whoever may read the device.
+// the end, readable by whoever may read the device. One that is to be kept has mode 0600, too, and its
+// name.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +45,12 @@ class SwapFile {
   /// mounted, a file with content that is not this user's.
   static SwapFile open(const std::string& path, std::optional<std::uint64_t> bytes);
 
+  /// The same, but a file keeps its name, and one that is there already is used as it is: this user's
+  /// alone, whatever is in it.
+  static SwapFile keep(const std::string& path, std::optional<std::uint64_t> bytes);
+
+  /// How long the file was when it was opened; nothing for a device.
+  std::optional<std::uint64_t> bytes_found() const { return bytes_found_; }
   const std::string& name() const { return name_; }
   /// In whole pages; nothing when only the file system says when it is full.
   std::optional<std::uint64_t> limit_sectors() const { return limit_sectors_; }
@@ -58,16 +65,20 @@ class SwapFile {
   void read(SectorRun run, char* data) const;
   /// The same of what the host has in memory; false when it has not, and then `data` is anything.
   bool read_cached(SectorRun run, char* data) const;
+  void write_bytes(std::uint64_t offset, std::uint64_t bytes, const char* data);
   /// Gives disk space back to the file system. Where that cannot, the space stays taken.
   void punch(SectorRun run);
 
  private:
-  SwapFile(int fd, std::string name, std::optional<std::uint64_t> limit_bytes, bool punches);
+  static SwapFile of_device(const hal::SharedDescriptor& device, const std::string& path,
+                            std::optional<std::uint64_t> bytes);
+  SwapFile(hal::SharedDescriptor file, std::string name, std::optional<std::uint64_t> limit_bytes, bool punches);
 
   hal::SharedDescriptor file_;
   std::string name_;  ///< for messages
   std::optional<std::uint64_t> limit_sectors_;
   bool punches_;
+  std::optional<std::uint64_t> bytes_found_;
 };
 
 }  // namespace pager

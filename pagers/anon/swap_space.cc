@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <stdexcept>
+#include <tuple>
 #include <utility>
 
 namespace pager {
@@ -125,6 +127,54 @@ void SwapSpace::read(const SwapRun& run, char* data) const {
 
 bool SwapSpace::read_cached(const SwapRun& run, char* data) const {
   return files_[run.file].read_cached(run.sectors, data);
+}
+
+bool SwapSpace::holds(const SwapRun& run) const {
+  if (run.file >= files_.size() || run.sectors.first < kHeaderSectors) return false;
+  return run.sectors.end() <=
+         files_[run.file].limit_sectors().value_or(SectorMap::kMostSectors);
+}
+
+void SwapSpace::adopt(std::vector<SwapRun> runs) {
+  for (std::size_t file = 0; file < files_.size(); ++file)
+    runs.push_back({static_cast<std::uint8_t>(file), {0, kHeaderSectors}});
+  std::sort(runs.begin(), runs.end(), [](const SwapRun& one, const SwapRun& other) {
+    return std::tie(one.file, one.sectors.first) < std::tie(other.file, other.sectors.first);
+  });
+  std::unique_lock lock(mutex_);
+  for (auto run = runs.begin(); run != runs.end();) {
+    const std::uint8_t file = run->file;
+    const auto end = std::find_if(run, runs.end(),
+                                  [&](const SwapRun& other) { return other.file != file; });
+    // What is in between becomes free in the way of everything else, and so goes back to the disk.
+    maps_[file].take({0, std::prev(end)->sectors.end()});
+    for (std::uint64_t at = 0; run != end; ++run) {
+      if (run->sectors.first < at)
+        throw std::runtime_error("swap " + files_[file].name() + ": has two things in one place");
+      if (at < run->sectors.first) maps_[file].release({at, run->sectors.first - at});
+      at = run->sectors.end();
+    }
+  }
+  punch(lock);
+}
+
+void SwapSpace::clear() {
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t file = 0; file < files_.size(); ++file) {
+      const std::uint64_t limit = files_[file].limit_sectors().value_or(SectorMap::kMostSectors);
+      maps_[file] = SectorMap(limit);
+      maps_[file].take({0, kHeaderSectors});
+    }
+  }
+  for (SwapFile& file : files_)
+    if (file.punches()) file.punch({kHeaderSectors, SectorMap::kMostSectors - kHeaderSectors});
+}
+
+void SwapSpace::write_part(const SwapRun& run, std::uint64_t offset, const void* data,
+                           std::uint64_t bytes) {
+  files_[run.file].write_bytes(bytes_from_sectors(run.sectors.first) + offset, bytes,
+                               static_cast<const char*>(data));
 }
 
 SwapSpace::Usage SwapSpace::usage() const {

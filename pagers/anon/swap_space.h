@@ -62,6 +62,22 @@ class SwapSpace {
   /// The same of what the host has in memory; false when it has not, and then `data` is anything.
   bool read_cached(const SwapRun& run, char* data) const;
 
+  // Where the files outlive this process (swap_index.h): the first kHeaderSectors of each are not given
+  // out then.
+  static constexpr std::uint64_t kHeaderSectors = 8;
+
+  std::size_t files() const { return files_.size(); }
+  const SwapFile& file(std::size_t number) const { return files_[number]; }
+  /// Whether there is such a place, behind the headers.
+  bool holds(const SwapRun& run) const;
+  /// What is in use from the start, before anything is allocated: the headers and `runs`. Throws
+  /// std::runtime_error when two of them overlap.
+  void adopt(std::vector<SwapRun> runs);
+  /// Nothing is in use any more but the headers; disk space goes back.
+  void clear();
+  /// Writes `bytes` bytes at byte `offset` of the run. Throws Failure.
+  void write_part(const SwapRun& run, std::uint64_t offset, const void* data, std::uint64_t bytes);
+
   struct Usage {
     std::uint64_t sectors = 0;
     std::optional<std::uint64_t> limit;  ///< sectors; nothing when the file system is the limit

@@ -13,6 +13,7 @@
 // store to themselves. What several objects share may be used by all of them at any time.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -28,6 +29,9 @@
 
 namespace pager {
 
+/// No two servers have the same, nor one that is started anew.
+using ServerId = std::array<std::uint64_t, 2>;
+
 /// What the server says about an object.
 struct ObjectInfo {
   std::uint64_t device = 0;  ///< st_dev; 0 for anonymous objects
@@ -35,6 +39,8 @@ struct ObjectInfo {
   std::uint64_t bytes = 0;
   std::uint64_t raw_device = 0;  ///< st_rdev
   std::string path;              ///< for messages only
+  ServerId server{};
+  std::uint64_t object = 0;  ///< of this server's, never given to another one
 };
 
 /// The content of one object. Every function may throw Failure.
@@ -62,6 +68,13 @@ class PagedStore {
   virtual void resize(std::uint64_t /*bytes*/) {}
   /// What is kept of these pages may be forgotten: they are zero from now on.
   virtual void discard(hal::PageRange /*pages*/) {}
+  /// Nobody needs the content any more. Only of a pager that keeps.
+  virtual void forget() {}
+  /// Up to `most` runs of pages from `first` on that the content has, in order. Only of a pager that
+  /// keeps.
+  virtual std::vector<hal::PageRange> kept(hal::PageIndex /*first*/, std::size_t /*most*/) const {
+    return {};
+  }
   /// One more descriptor of the content, with the right to write.
   virtual void grant(hal::SharedDescriptor /*content*/) {}
 };
@@ -75,6 +88,7 @@ struct OpenedStore {
   std::unique_ptr<PagedStore> store;
   Layout layout = Layout::paged;
   hal::SharedDescriptor own_memory;  ///< whole pages, all of them resident
+  bool kept = false;  ///< the content is what was written to this object before
   std::uint64_t bytes = 0;           ///< size of a device; 0 to leave it as the server has it
 };
 
@@ -103,6 +117,11 @@ class Pager {
   virtual void prepare(const std::string& /*server*/) {}
   /// The files that are this pager's devices.
   virtual std::vector<Claim> claims() const { return {}; }
+
+  /// Whether what was written outlives this process.
+  virtual bool keeps() const { return false; }
+  /// All objects that there are have been opened. Throws Failure.
+  virtual void settled() {}
 
   /// Takes charge of an object. `content` is the program's descriptor (empty for anonymous
   /// objects). Throws Failure.

@@ -100,6 +100,7 @@ void serve(Pager& pager, const std::string& name, const Options& options) {
   request.setKind(pager.kind());
   request.setName(name + " " + std::to_string(::getpid()));
   request.setPager(kj::heap<PagerServer>(pager, workers, name));
+  request.setKeeps(pager.keeps());
   const auto claims = pager.claims();
   auto list = request.initClaims(static_cast<unsigned>(claims.size()));
   for (unsigned i = 0; i < list.size(); ++i) {

@@ -1,6 +1,7 @@
 #include "pagers/common/pager_server.h"
 
 #include <cerrno>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <utility>
@@ -17,6 +18,8 @@ using hal::PageRange;
 
 /// More in one request is an error of the server's.
 constexpr std::uint64_t kMostPages = std::uint64_t{1} << 24;
+/// Of what is kept, in one answer.
+constexpr std::size_t kMostRuns = 4096;
 constexpr std::uint64_t kLastPage = std::uint64_t{1} << (62 - hal::kPageShift);
 
 template <class Work>
@@ -151,6 +154,28 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
     });
   }
 
+  kj::Promise<void> kept(KeptContext context) override {
+    const std::uint64_t first = context.getParams().getFirstPage();
+    return order_.run(Kind::whole, {}, [this, context, first]() mutable -> kj::Promise<void> {
+      const auto kept = object_->store->kept(PageIndex(first), kMostRuns);
+      auto results = context.getResults();
+      auto runs = results.initRuns(static_cast<unsigned>(kept.size()));
+      for (unsigned i = 0; i < runs.size(); ++i) {
+        runs[i].setFirstPage(kept[i].first().value());
+        runs[i].setPageCount(kept[i].count());
+      }
+      results.setNextPage(kept.size() == kMostRuns ? kept.back().end().value() : 0);
+      return kj::READY_NOW;
+    });
+  }
+
+  kj::Promise<void> forget(ForgetContext) override {
+    return order_.run(Kind::whole, {}, [this]() -> kj::Promise<void> {
+      object_->store->forget();
+      return kj::READY_NOW;
+    });
+  }
+
   kj::Promise<void> grant(GrantContext context) override {
     return order_.run(Kind::whole, {}, [this, context]() mutable {
       const auto params = context.getParams();
@@ -210,7 +235,7 @@ kj::Promise<void> PagerServer::open(OpenContext context) {
   const auto params = context.getParams();
   auto content = take(params.hasContent(), params.getContent());
   auto memory = take(params.hasMemory(), params.getMemory());
-  return content
+  auto opened = content
       .then([this, context, memory = kj::mv(memory)](hal::SharedDescriptor descriptor) mutable {
         return memory.then([this, context, descriptor](hal::SharedDescriptor file) mutable {
           open_with(context, descriptor, file);
@@ -219,21 +244,28 @@ kj::Promise<void> PagerServer::open(OpenContext context) {
       .catch_([this, context](kj::Exception&& exception) mutable {
         set_status(context.getResults().initStatus(), name_,
                    {EBADF, std::string("open: ") + exception.getDescription().cStr()});
-      });
+      })
+      .fork();
+  if (pager_.keeps() && !settled_) opening_.add(opened.addBranch());
+  return opened.addBranch();
 }
 
 void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
                             hal::SharedDescriptor memory) {
   const auto attributes = context.getParams().getAttributes();
-  const ObjectInfo info{.device = attributes.getDevice(),
+  ObjectInfo info{.device = attributes.getDevice(),
                         .inode = attributes.getInode(),
                         .bytes = attributes.getBytes(),
                         .raw_device = attributes.getRawDevice(),
-                        .path = attributes.getPath().cStr()};
+                        .path = attributes.getPath().cStr(),
+                        .object = attributes.getObject()};
+  const auto server = attributes.getServer();
   auto results = context.getResults();
   auto object = std::make_shared<Object>();
   OpenedStore opened;
   const Outcome outcome = outcome_of([&] {
+    if (server.size() == sizeof info.server)
+      std::memcpy(info.server.data(), server.begin(), sizeof info.server);
     opened = pager_.open(info, content);
     if (opened.layout == OpenedStore::Layout::paged && !memory)
       throw Failure(EBADF, "open " + info.path + " without memory for its pages");
@@ -243,6 +275,7 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
   set_status(results.initStatus(), name_, outcome);
   if (outcome.error != 0) return;
 
+  results.setKept(opened.kept);
   auto layout = results.initLayout();
   layout.setBytes(opened.bytes);
   switch (opened.layout) {
@@ -258,6 +291,12 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
       break;
   }
   results.setObject(kj::heap<PagedObjectServer>(std::move(object), workers_, name_));
+}
+
+kj::Promise<void> PagerServer::settled(SettledContext) {
+  settled_ = true;
+  // Those that were asked to be opened before may still wait for their descriptors.
+  return kj::joinPromises(opening_.releaseAsArray()).then([this] { pager_.settled(); });
 }
 
 kj::Promise<void> PagerServer::framebuffer(FramebufferContext context) {

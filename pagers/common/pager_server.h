@@ -2,6 +2,8 @@
 // PagedStore.
 #pragma once
 
+#include <kj/vector.h>
+
 #include "pagers/common/pager.h"
 #include "pagers/common/workers.h"
 
@@ -21,6 +23,7 @@ class PagerServer final : public protocol::Pager::Server {
       : pager_(pager), workers_(workers), name_(std::move(name)) {}
 
   kj::Promise<void> open(OpenContext context) override;
+  kj::Promise<void> settled(SettledContext context) override;
   kj::Promise<void> framebuffer(FramebufferContext context) override;
 
  private:
@@ -29,6 +32,8 @@ class PagerServer final : public protocol::Pager::Server {
   Pager& pager_;
   PagerWorkers& workers_;
   std::string name_;
+  bool settled_ = false;
+  kj::Vector<kj::Promise<void>> opening_;  ///< until settled(), of a pager that keeps
 };
 
 }  // namespace pager

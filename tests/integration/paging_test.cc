@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/server.h"
+#include "tests/vm/test_random.h"
 
 using support::pattern;
 using support::ServerOptions;
@@ -96,6 +97,38 @@ TEST_CASE("vmrun gives a program swap files of its own, and takes none that cann
   CHECK(refused.status == 2);
   CHECK(refused.errors.find("/dev/null") != std::string::npos);
   CHECK(vmrun({"--compress", "gzip"}).status == 2);
+}
+
+TEST_CASE("programs go on with what they stored when a pager that keeps is killed, again and again") {
+  test::Random random;
+  CAPTURE(random.seed());
+  ServerOptions options = limited();
+  options.anon_options = {"--swap", "DIRECTORY/swap", "--keep"};
+  if (random.one_in(2)) options.anon_options.insert(options.anon_options.end(), {"--compress", "lz4"});
+  ServerUnderTest server(options);
+  std::vector<support::Process> programs;
+  for (const char* kind : {"private", "shared", "private"})
+    programs.push_back(server.start({"more_memory", kind, "24"}));
+  const auto all_ended = [&] {
+    return std::all_of(programs.begin(), programs.end(),
+                       [](const support::Process& program) { return program.ended(); });
+  };
+  std::uint64_t kills = 0;
+  for (std::uint64_t moved = 0; kills < 12 && !all_ended();) {
+    // A little more has been paged than the last time: in the middle of whatever comes next.
+    const support::Statistics now = server.statistics();
+    const std::uint64_t paged = now.pageins + now.pageouts;
+    if (paged < moved) continue;
+    moved = paged + random.below(6000);
+    if (now.pageouts == 0) continue;
+    server.pager("anon").kill();
+    ++kills;
+    server.start_pager("anon");
+  }
+  for (support::Process& program : programs) CHECK(program.wait().text() == kOk);
+  INFO(server.log());
+  CHECK(kills > 3);
+  CHECK(server.log().find("are lost") == std::string::npos);
 }
 
 TEST_CASE("what is in use is never more than three hundredths over the limit") {

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <catch2/catch.hpp>
 
 #include <sys/stat.h>
@@ -104,6 +105,103 @@ TEST_CASE("anonymous pages that died with their pager are an error and never zer
   CHECK(object.read(4 * kPage, 4 * kPage) == stored.substr(4 * kPage));
 }
 
+TEST_CASE("pages at a pager that keeps are there again with the next one, and page-ins wait for it") {
+  test::Server server;
+  const std::vector<std::string> keeping{"--swap", server.directory() / "swap", "--keep"};
+  auto first = server.start_pager(PAGER_ANON, keeping);
+  auto opened = server.open_anonymous(64);
+  auto other = server.open_anonymous(64);
+  REQUIRE(opened);
+  REQUIRE(other);
+  test::Object& object = opened.value();
+  std::atomic<int> told_lost = 0;
+  object.pager->on_lost([&] { ++told_lost; });
+  const std::string stored = test::pattern(40 * kPage);
+  object.write(0, stored);
+  // The pages from 40 on are not there; whoever writes them out has nothing to say of them.
+  REQUIRE(object.page_out(0, 50) == Error::none);
+  other.value().write(0, stored);
+  REQUIRE(other.value().page_out(0, 40) == Error::none);
+  object.memory->discard(PageRange(PageIndex(0), 64));
+  first->kill();
+  server.await_pagers(0);
+
+  // While there is no pager: a fault, pages that are forgotten, pages that are written, an end.
+  test::Transfer waiting(test::Transfer::Kind::page_in, PageRange(PageIndex(8), 8));
+  object.pager->submit(waiting);
+  object.pager->discard({PageRange(PageIndex(0), 4)});
+  object.write(20 * kPage, test::pattern(kPage, 7));
+  test::Transfer written(test::Transfer::Kind::page_out, PageRange(PageIndex(20), 1));
+  object.pager->submit(written);
+  other.value().pager.reset();
+  CHECK_FALSE(waiting.ended());
+
+  const auto second = server.start_pager(PAGER_ANON, keeping);
+  REQUIRE(waiting.wait() == Error::none);
+  REQUIRE(written.wait() == Error::none);
+  CHECK(object.read(8 * kPage, 8 * kPage) == stored.substr(8 * kPage, 8 * kPage));
+  object.memory->discard(PageRange(PageIndex(0), 64));
+  REQUIRE(object.page_in(0, 64) == Error::none);
+  CHECK(object.read(0, 4 * kPage) == std::string(4 * kPage, '\0'));
+  CHECK(object.read(4 * kPage, 16 * kPage) == stored.substr(4 * kPage, 16 * kPage));
+  CHECK(object.read(20 * kPage, kPage) == test::pattern(kPage, 7));
+  CHECK(object.read(21 * kPage, 19 * kPage) == stored.substr(21 * kPage));
+  CHECK(object.read(40 * kPage, 24 * kPage) == std::string(24 * kPage, '\0'));
+  CHECK(told_lost == 0);
+}
+
+TEST_CASE("pages that a pager kept and the next one has not are an error and never zeroes") {
+  test::Server server;
+  auto first = server.start_pager(
+      PAGER_ANON, {"--swap", server.directory() / "swap", "--keep"});
+  auto opened = server.open_anonymous(32);
+  REQUIRE(opened);
+  test::Object& object = opened.value();
+  std::atomic<int> told_lost = 0;
+  object.pager->on_lost([&] { ++told_lost; });
+  object.write(0, test::pattern(8 * kPage));
+  REQUIRE(object.page_out(0, 8) == Error::none);
+  object.memory->discard(PageRange(PageIndex(0), 8));
+  first->kill();
+  server.await_pagers(0);
+  test::Transfer waiting(test::Transfer::Kind::page_in, PageRange(PageIndex(0), 2));
+  object.pager->submit(waiting);
+
+  SECTION("it keeps, in other files") {
+    const auto second = server.start_pager(
+        PAGER_ANON, {"--swap", server.directory() / "other", "--keep"});
+    CHECK(waiting.wait() == Error::io);
+    CHECK(object.page_in(2, 6) == Error::io);
+    CHECK(object.page_in(8, 8) == Error::none);
+  }
+  SECTION("it does not keep") {
+    const auto second = server.start_pager(PAGER_ANON);
+    CHECK(waiting.wait() == Error::io);
+    CHECK(object.page_in(2, 6) == Error::io);
+    CHECK(object.page_in(8, 8) == Error::none);
+  }
+  CHECK(object.memory->next_resident(PageRange(PageIndex(0), 8)).empty());
+  CHECK(told_lost == 1);
+}
+
+TEST_CASE("what a pager kept for another server is nobody's") {
+  test::TemporaryDirectory directory;
+  const std::vector<std::string> keeping{"--swap", directory / "swap", "--keep"};
+  for (int round = 0; round < 2; ++round) {
+    test::Server server;
+    const auto pager = server.start_pager(PAGER_ANON, keeping);
+    auto opened = server.open_anonymous(32);
+    REQUIRE(opened);
+    test::Object& object = opened.value();
+    REQUIRE(object.page_in(0, 8) == Error::none);
+    CHECK(object.read(0, 8 * kPage) == std::string(8 * kPage, '\0'));
+    object.write(0, test::pattern(8 * kPage));
+    REQUIRE(object.page_out(0, 8) == Error::none);
+    // The object does not end: what it has stays in the file.
+    pager->kill();
+  }
+}
+
 TEST_CASE("an object of a pager with several swap files and compression is what was written out") {
   test::Server server;
   for (const char* compression : {"zstd", "lz4"}) {
@@ -159,6 +257,7 @@ TEST_CASE("what cannot be swap is a bad option: one line, status 2") {
       {"--swap", "/dev/null"},
       {"--swap", directory / "no/swap"},
       {"--compress", "gzip"},
+      {"--keep", "--keep"},
   };
   for (const auto& options : bad) {
     CAPTURE(options);

@@ -88,6 +88,14 @@ void ServerUnderTest::start_pager(const std::string& kind) {
     command.arguments.insert(command.arguments.end(), options_.device_options.begin(),
                              options_.device_options.end());
   }
+  if (kind == "anon") {
+    constexpr std::string_view kDirectory = "DIRECTORY";
+    for (std::string option : options_.anon_options) {
+      if (const auto at = option.find(kDirectory); at != std::string::npos)
+        option.replace(at, kDirectory.size(), directory_ / "");
+      command.arguments.push_back(option);
+    }
+  }
   pagers_[kind] = start_ready(command);
 }
 

@@ -39,6 +39,8 @@ struct ServerOptions {
   std::vector<std::string> options{};  ///< of vmserver, beside socket, log level and ready-fd
   std::vector<std::string> pagers{"anon", "file", "device"};
   std::vector<std::string> device_options{};  ///< of pager-device
+  /// Of pager-anon; DIRECTORY in them stands for the server's.
+  std::vector<std::string> anon_options{};
 };
 
 class ServerUnderTest {

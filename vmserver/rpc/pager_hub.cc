@@ -1,8 +1,11 @@
 #include "vmserver/rpc/pager_hub.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/random.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 namespace server {
 
@@ -45,6 +48,17 @@ class PagerHub::Handle final : public vm::PagedObject {
   RemoteObject& object_;
 };
 
+namespace {
+
+ServerId random_id() {
+  ServerId id{};
+  if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()))
+    throw std::system_error(errno, std::generic_category(), "getrandom for the server's identity");
+  return id;
+}
+
+}  // namespace
+
 class PagerHub::Tasks final : private kj::TaskSet::ErrorHandler {
  public:
   Tasks() : set(*this) {}
@@ -58,7 +72,7 @@ class PagerHub::Tasks final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet set;
 };
 
-PagerHub::PagerHub() = default;
+PagerHub::PagerHub() : id_(random_id()) {}
 
 PagerHub::~PagerHub() {
   queue_.begin();
@@ -84,6 +98,8 @@ void PagerHub::open(PagerKind kind, const hal::HostFile& file, std::uint64_t byt
                                         .attributes = file.attributes,
                                         .content = file.descriptor,
                                         .bytes = bytes,
+                                        .server = id_,
+                                        .number = ++last_object_,
                                         .backing = std::move(backing),
                                         .device_done = {}};
   if (device) description.device_done = done;
@@ -133,6 +149,7 @@ void PagerHub::take_queued() {
     }
     object.accept(delivery);
     if (delivery.closed) {
+      object.forget();
       object.fail_all(Error::no_device);
       objects_.erase(&object);
     }
@@ -154,6 +171,22 @@ void PagerHub::attach_waiting(PagerKind kind) {
     if (object->kind() != kind || object->attached() || object->has_own_memory()) continue;
     if (RegisteredPager* pager = pager_for(*object)) object->attach(kj::addRef(*pager));
   }
+  for (auto& pager : lines_[index(kind)]) {
+    if (pager->gone) continue;
+    if (pager->keeps && !pager->settled) settle(*pager);
+    break;  // the others wait
+  }
+}
+
+/// All objects that there are go to this pager and have been opened there. What it keeps of others is
+/// of objects that ended while there was no pager.
+void PagerHub::settle(RegisteredPager& pager) {
+  pager.settled = true;
+  tasks_->set.add(pager.client.settledRequest().send().ignoreResult().catch_(
+      [this, pager = kj::addRef(pager)](kj::Exception&& exception) {
+        if (exception.getType() != kj::Exception::Type::DISCONNECTED)
+          log_.error(pager->title() + ": " + printable(exception.getDescription().cStr()));
+      }));
 }
 
 void PagerHub::add(kj::Own<RegisteredPager> pager) {

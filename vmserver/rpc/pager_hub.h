@@ -80,6 +80,7 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
                                     protocol::Control::FramebufferResults::Builder results);
   RegisteredPager* pager_for(const RemoteObject& object);
   void attach_waiting(vm::PagerKind kind);
+  void settle(RegisteredPager& pager);
   void drop(RegisteredPager& pager, const std::string& why);
   void publish();
 
@@ -88,6 +89,8 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
   void device_opened(RemoteObject& object, vm::Result<vm::OpenedObject> result) override;
   void complain(const std::string& line) override { log_.error(line); }
 
+  const ServerId id_;
+  std::atomic<std::uint64_t> last_object_ = 0;
   ObjectQueue queue_;
   std::array<std::atomic<bool>, kKinds> ever_registered_{};
   std::atomic<std::uint64_t> registered_ = 0;

@@ -37,6 +37,8 @@ struct RegisteredPager : public kj::Refcounted {
   protocol::Pager::Client client;
   std::vector<Claim> claims;
   std::function<void()> disconnect;  ///< ends its connection, later
+  bool keeps = false;                ///< what it has outlives it
+  bool settled = false;              ///< was told of every object that there is
   bool gone = false;                 ///< nothing is to be asked of it any more
 };
 

@@ -1,6 +1,7 @@
 #include "vmserver/rpc/remote_object.h"
 
 #include <fcntl.h>
+#include <kj/debug.h>
 
 #include <exception>
 #include <utility>
@@ -24,12 +25,18 @@ struct RemoteObject::Attachment {
   kj::Own<RegisteredPager> pager;
   protocol::PagedObject::Client remote = nullptr;
   bool open_answered = false;
+  /// The object was opened at a pager before, and what this one keeps of it is not known yet: Jobs wait.
+  bool taking_over = false;
+  PageSet kept;  ///< what the pager said so far
   Error open_error = Error::none;
   kj::ForkedPromise<void> opened = nullptr;  ///< never fails
   kj::TaskSet tasks;
 };
 
 namespace {
+
+/// Behind every page that there can be.
+constexpr std::uint64_t kLastPage = std::uint64_t{1} << (62 - hal::kPageShift);
 
 bool may_write(const hal::SharedDescriptor& descriptor) {
   const int flags = descriptor ? ::fcntl(descriptor.get(), F_GETFL) : -1;
@@ -63,9 +70,20 @@ bool RemoteObject::served_by(const RegisteredPager& pager) const {
 void RemoteObject::attach(kj::Own<RegisteredPager> pager) {
   kj::TaskSet::ErrorHandler& errors = *this;
   attachment_ = std::make_unique<Attachment>(kj::mv(pager), errors);
+  if (!attachment_->pager->keeps) {
+    lose(held_.all());
+  } else {
+    attachment_->taking_over = attached_before_ && kind() == vm::PagerKind::anonymous;
+  }
+  attached_before_ = true;
   attachment_->opened = kj::evalNow([this] { return send_open(); })
                             .catch_([this](kj::Exception&& exception) -> kj::Promise<void> {
                               if (exception.getType() == kj::Exception::Type::DISCONNECTED) {
+                                pager_failed(exception.getDescription().cStr());
+                                return kj::NEVER_DONE;
+                              }
+                              // What it answers to is the wrong pages, or zeroes.
+                              if (attachment_->taking_over) {
                                 pager_failed(exception.getDescription().cStr());
                                 return kj::NEVER_DONE;
                               }
@@ -89,6 +107,9 @@ kj::Promise<void> RemoteObject::send_open() {
   attributes.setRawDevice(file.raw_device);
   attributes.setWritable(may_write(description_.content));
   attributes.setPath(file.path.c_str());
+  attributes.setServer(
+      kj::arrayPtr(description_.server.data(), description_.server.size()));
+  attributes.setObject(description_.number);
   if (description_.content)
     request.setContent(kj::heap<protocol::DescriptorServer>(
         description_.content.get(), std::make_shared<hal::SharedDescriptor>(description_.content)));
@@ -125,10 +146,71 @@ kj::Promise<void> RemoteObject::open_answered(
   if (!response.getLayout().isPaged()) {
     owner_.complain(title + ": memory of its own for an object that has pages already");
     open_ended(Error::no_device, {});
+  } else if (attachment_->taking_over) {
+    return take_over(response.getKept());
   } else {
     open_ended(Error::none, {});
   }
   return kj::READY_NOW;
+}
+
+kj::Promise<void> RemoteObject::take_over(bool kept) {
+  if (kept) return ask_kept(0);
+  kept_answered();
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> RemoteObject::ask_kept(std::uint64_t first_page) {
+  auto request = attachment_->remote.keptRequest();
+  request.setFirstPage(first_page);
+  return request.send().then(
+      [this, first_page](capnp::Response<protocol::PagedObject::KeptResults>&& response)
+          -> kj::Promise<void> {
+        std::uint64_t end = first_page;
+        for (const auto run : response.getRuns()) {
+          const PageRange pages(hal::PageIndex(run.getFirstPage()), run.getPageCount());
+          KJ_REQUIRE(run.getPageCount() <= kLastPage && run.getFirstPage() <= kLastPage &&
+                         run.getFirstPage() >= end,
+                     "kept: pages that cannot be");
+          attachment_->kept.add(pages);
+          end = pages.end().value();
+        }
+        const std::uint64_t next = response.getNextPage();
+        if (next == 0) {
+          kept_answered();
+          return kj::READY_NOW;
+        }
+        KJ_REQUIRE(next >= end && next > first_page, "kept: answers that never end");
+        return ask_kept(next);
+      });
+}
+
+/// Both sides have the same from here on.
+void RemoteObject::kept_answered() {
+  constexpr std::size_t kRunsOfMessage = 4096;
+  std::vector<PageRange> missing;
+  for (const PageRange held : held_.all())
+    for (const PageRange gap : attachment_->kept.outside(held)) missing.push_back(gap);
+  lose(missing);
+  Command::Discard stale;
+  const auto discard = [&] {
+    if (!stale.pages.empty()) carry_out(stale);
+    stale.pages.clear();
+  };
+  for (const PageRange kept : attachment_->kept.all()) {
+    for (const PageRange unheld : held_.outside(kept)) {
+      stale.pages.push_back(unheld);
+      if (stale.pages.size() == kRunsOfMessage) discard();
+    }
+  }
+  discard();
+  attachment_->kept.clear();
+  open_ended(Error::none, {});
+}
+
+void RemoteObject::begin_jobs() {
+  if (!std::exchange(attachment_->taking_over, false)) return;
+  for (auto job = jobs_.begin(); job != jobs_.end();) start(job++);
 }
 
 kj::Promise<void> RemoteObject::layout_answered(protocol::Layout::Reader layout) {
@@ -184,6 +266,7 @@ kj::Promise<void> RemoteObject::layout_answered(protocol::Layout::Reader layout)
 void RemoteObject::open_ended(Error error, vm::OpenedObject&& opened) {
   attachment_->open_answered = true;
   attachment_->open_error = error;
+  begin_jobs();
   if (!opening()) return;
   if (error != Error::none) {
     owner_.device_opened(*this, error);
@@ -205,18 +288,25 @@ void RemoteObject::detach() {
 }
 
 void RemoteObject::pager_died() {
+  const bool keeps = attachment_->pager->keeps;
   detach();
-  if (!held_.empty()) lose_held();
+  if (!keeps) lose(held_.all());
 }
 
-void RemoteObject::lose_held() {
-  owner_.complain("pager-anon: it held " + std::to_string(held_.count()) +
-                  " pages of one object; those that are not resident are lost");
+void RemoteObject::lose(const std::vector<PageRange>& pages) {
+  if (pages.empty()) return;
+  std::uint64_t count = 0;
   // Resident ones too: should they be dropped as clean later on, they are lost then. A page-out to
   // the next pager takes them off the list.
-  for (const PageRange held : held_.all()) lost_.add(held);
-  held_.clear();
-  if (tell_lost_) tell_lost_();
+  for (const PageRange gone : pages) {
+    count += gone.count();
+    lost_.add(gone);
+    held_.remove(gone);
+  }
+  owner_.complain("pager-anon: it held " + std::to_string(count) +
+                  " pages of one object; those that are not resident are lost");
+  // Where only some are gone it shows as their page-ins fail.
+  if (held_.empty() && tell_lost_) tell_lost_();
   // Whoever waits for one of them does not wait for the next pager.
   for (auto job = jobs_.begin(); job != jobs_.end();) {
     const auto next = std::next(job);
@@ -257,6 +347,10 @@ void RemoteObject::apply(const Command& command) {
 
 void RemoteObject::carry_out(const Command::Resize& resize) {
   description_.bytes = resize.bytes;
+  const PageRange behind = PageRange::between(hal::PageIndex(hal::pages_for_bytes(resize.bytes)),
+                                              hal::PageIndex(kLastPage));
+  held_.remove(behind);
+  lost_.remove(behind);
   if (!attachment_) return;
   auto request = attachment_->remote.resizeRequest();
   request.setBytes(resize.bytes);
@@ -291,6 +385,12 @@ void RemoteObject::carry_out(const Command::Discard& discard) {
 
 void RemoteObject::carry_out(const Command::OnLost& on_lost) { tell_lost_ = on_lost.lost; }
 
+void RemoteObject::forget() {
+  if (!attachment_ || !attachment_->pager->keeps) return;
+  attachment_->remote.forgetRequest().send().ignoreResult().detach(
+      [](kj::Exception&&) { /* the next pager is not told of the object */ });
+}
+
 void RemoteObject::fail_all(Error error) {
   if (attachment_) detach();
   while (!jobs_.empty()) {
@@ -309,6 +409,7 @@ void RemoteObject::start(Jobs::iterator job) {
     finish(job);
     return;
   }
+  if (attachment_->taking_over) return;
   job->outstanding = 1;
   switch (job->transfer->kind) {
     case Transfer::Kind::page_in:
@@ -425,7 +526,8 @@ void RemoteObject::finish(Jobs::iterator job) {
   const Error error = job->error;
   if (kind() == vm::PagerKind::anonymous && transfer.kind == Transfer::Kind::page_out &&
       error == Error::none) {
-    held_.add(transfer.pages);
+    const PageRange inside(hal::PageIndex(0), hal::pages_for_bytes(description_.bytes));
+    held_.add(transfer.pages.intersect(inside));
     lost_.remove(transfer.pages);
   }
   jobs_.erase(job);

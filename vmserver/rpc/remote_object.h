@@ -8,9 +8,14 @@
 // and may hold their stores by now.
 //
 // Anonymous pages that were written out exist only at their pager. When it dies they are lost: a
-// page-in of them ends with Error::io and never with a page of zeroes.
+// page-in of them ends with Error::io and never with a page of zeroes. When it had registered as one
+// that keeps, they may be with the next pager: Jobs wait for that, and before any of them is sent the
+// two sides settle what there is (take_over()). What the next pager has not is lost then. What it has
+// and should not have, because it was forgotten here while there was no pager, or written and never
+// acknowledged, is forgotten there, too.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -32,6 +37,9 @@ namespace server {
 
 class RemoteObject;
 
+/// By which a pager knows again whose content it keeps.
+using ServerId = std::array<std::uint8_t, 16>;
+
 /// What an object tells the hub. Called on the RPC thread; nothing is destroyed from inside.
 class RemoteObjectOwner {
  public:
@@ -51,6 +59,8 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
     hal::FileAttributes attributes;
     hal::SharedDescriptor content;
     std::uint64_t bytes = 0;
+    ServerId server{};         ///< this server's
+    std::uint64_t number = 0;  ///< never given to another object of this server
     std::shared_ptr<hal::Backing> backing;
     vm::OpenDone device_done;  ///< devices only
   };
@@ -74,8 +84,10 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   void attach(kj::Own<RegisteredPager> pager);
   /// The pager is given up; Jobs stay.
   void detach();
-  /// The same, because it has died, and what only it had is lost.
+  /// The same, because it has died. What only it had is lost, unless it keeps that.
   void pager_died();
+  /// Nobody needs what the pager has of it.
+  void forget();
   /// Ends every Job with this error.
   void fail_all(vm::Error error);
 
@@ -113,7 +125,11 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   void carry_out(const Command::Grant& grant);
   void carry_out(const Command::Discard& discard);
   void carry_out(const Command::OnLost& on_lost);
-  void lose_held();
+  kj::Promise<void> take_over(bool kept);
+  kj::Promise<void> ask_kept(std::uint64_t first_page);
+  void kept_answered();
+  void begin_jobs();
+  void lose(const std::vector<hal::PageRange>& pages);
   void pager_failed(const std::string& why);
   void taskFailed(kj::Exception&& exception) override;
 
@@ -123,7 +139,8 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   std::unique_ptr<Attachment> attachment_;
   Jobs jobs_;  ///< in order of submission
 
-  PageSet held_;  ///< anonymous pages that this pager has
+  bool attached_before_ = false;
+  PageSet held_;  ///< anonymous pages that this pager has, or the next one should have
   PageSet lost_;  ///< anonymous pages that a dead pager had
   std::function<void()> tell_lost_;
 };

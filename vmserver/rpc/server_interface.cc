@@ -49,6 +49,7 @@ kj::Promise<void> VmServerInterface::registerPager(RegisterPagerContext context)
   pager->kind = kind;
   pager->name = printable(params.getName().cStr(), kLongestName);
   pager->disconnect = disconnect_;
+  pager->keeps = params.getKeeps();
   for (const auto claim : claims) pager->claims.push_back({claim.getDevice(), claim.getInode()});
   context.getResults().setRegistration(kj::heap<RegistrationServer>(hub_, kj::addRef(*pager)));
   hub_.add(kj::mv(pager));
