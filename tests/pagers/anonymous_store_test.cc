@@ -1,8 +1,12 @@
 #include "pagers/anon/anonymous_store.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <map>
@@ -411,4 +415,75 @@ TEST_CASE("a stored page costs 8 bytes, and a forgotten one nothing") {
   CHECK(page.is_compressed());
   CHECK_FALSE(pager::StoredPage().is_known());
   CHECK_FALSE(pager::StoredPage::lost().is_stored());
+}
+
+TEST_CASE("requests for different pages of one object may come at the same time") {
+  test::Random seeds;
+  CAPTURE(seeds.seed());
+  const test::Directory directory;
+  constexpr std::uint64_t kPagesEach = 150;  // borders lie within what is kept together
+  std::vector<SwapFile> files;
+  files.push_back(directory.swap(2 * 3 * kPagesEach));
+  Store store(std::move(files), Compression::lz4);
+  std::atomic<unsigned> wrong = 0;
+  const auto use = [&](std::uint64_t begin, std::uint64_t seed) {
+    test::Random random(seed);
+    std::vector<std::string> model(kPagesEach, test::zero_page());
+    for (int step = 0; step < 400; ++step) {
+      const std::uint64_t first = random.below(kPagesEach);
+      const std::uint64_t count = std::min(1 + random.below(30), kPagesEach - first);
+      const hal::PageRange pages = range(begin + first, count);
+      Memory memory(begin + first + count);
+      switch (random.below(4)) {
+        case 0:
+          store.store.discard(pages);
+          for (std::uint64_t i = 0; i < count; ++i) model[first + i] = test::zero_page();
+          break;
+        case 1:
+          for (std::uint64_t i = 0; i < count; ++i)
+            memory.write(begin + first + i, model[first + i] = test::any_page(random));
+          store.store.page_out(pages, memory.get());
+          break;
+        default:
+          if (random.one_in(2) || !store.store.page_in_at_once(pages, memory.get()))
+            store.store.page_in(pages, memory.get());
+          for (std::uint64_t i = 0; i < count; ++i)
+            wrong += memory.read(begin + first + i) != model[first + i] ? 1 : 0;
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint64_t i = 0; i < 3; ++i)
+    threads.emplace_back(use, i * kPagesEach, seeds.seed() + i);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a page-in that must not wait fills all of its pages or none") {
+  test::Random random;
+  CAPTURE(random.seed());
+  const test::Directory directory;
+  std::vector<SwapFile> files;
+  files.push_back(directory.swap(64));
+  const int file = ::dup(files.front().descriptor());
+  REQUIRE(file >= 0);
+  Store store(std::move(files));
+  std::string stored;
+  for (int i = 0; i < 32; ++i) stored += test::random_page(random);
+  Memory memory(40);
+  memory.write(0, stored);
+  store.store.page_out(range(0, 32), memory.get());
+  memory.drop(0, 40);
+  CHECK(store.store.page_in_at_once(range(32, 8), memory.get()));
+  CHECK(memory.read(32, 8) == std::string(8 * test::kPage, '\0'));
+  memory.drop(0, 40);
+  // Now the disk alone has them, where there is one.
+  REQUIRE(::fdatasync(file) == 0);
+  REQUIRE(::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0);
+  ::close(file);
+  if (!store.store.page_in_at_once(range(0, 32), memory.get())) {
+    CHECK(memory.get().next_resident(range(0, 40)).empty());
+    store.store.page_in(range(0, 32), memory.get());
+  }
+  CHECK(memory.read(0, 32) == stored);
 }
