@@ -45,8 +45,8 @@ interface Pager {
       -> (status :Status, object :PagedObject, layout :Layout, kept :Bool);
   # Takes charge of one object. `content` is the descriptor the program mapped (null for anonymous
   # objects), `memory` the memfd for its pages. The object is given up when the server drops the
-  # returned capability. `kept`: the pager has what was written to this object of this server, here or
-  # at a pager before it that registered as one that keeps; PagedObject.kept says what.
+  # returned capability. `kept`: the pager has what was written to this object of this server, here
+  # or at a pager before it that registered as one that keeps; PagedObject.kept says what.
 
   framebuffer @1 (name :Text) -> (found :Bool, framebuffer :Framebuffer);
 
@@ -102,11 +102,12 @@ interface PagedObject {
   # again.
 
   kept @6 (firstPage :UInt64) -> (runs :List(PageRun), nextPage :UInt64);
-  # Which pages from `firstPage` on the pager has, in order, and from where to ask on; 0 for nowhere.
+  # Which pages from `firstPage` on the pager has, in order, and from where to ask on; 0 when these
+  # are all.
 
   forget @7 () -> ();
-  # Nobody needs what the pager has of this object. A pager that keeps learns by this that the object
-  # has ended; when only the capability is dropped, what it has stays.
+  # Nobody needs what the pager has of this object. A pager that keeps learns by this that the
+  # object has ended; when only the capability is dropped, what it has stays.
 }
 
 struct PageRun {

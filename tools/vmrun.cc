@@ -225,7 +225,8 @@ class VmrunMain {
           server.compression.empty()))
       return kj::str(
           "--memory, --swap, --compress, --personality, --max-proc-mmap, --host-files, "
-          "--serve-all-files, --policy, --socket-mode and --log-level are for a private server, not for the one at --socket");
+          "--serve-all-files, --policy, --socket-mode and --log-level are for a private server, "
+          "not for the one at --socket");
     try {
       run(options_);
     } catch (const PrivateServer::ServerFailed& failed) {

@@ -1,8 +1,8 @@
 // The kernel's interface as of Linux 6.8, where Debian 12's headers (6.1) do not have it yet.
 //
 // Sources: Documentation/admin-guide/mm/userfaultfd.rst, Documentation/admin-guide/mm/pagemap.rst,
-// include/uapi/linux/userfaultfd.h, include/uapi/linux/fs.h, include/uapi/linux/mman.h (cachestat of
-// Linux 6.5).
+// include/uapi/linux/userfaultfd.h, include/uapi/linux/fs.h, include/uapi/linux/mman.h (cachestat
+// of Linux 6.5).
 #pragma once
 
 #include <cstdint>

@@ -14,8 +14,8 @@
 namespace hal {
 namespace {
 
-/// Counting takes time for every page that is there, so whoever goes through a large object run by run
-/// is better off without.
+/// Counting takes time for every page that is there, so whoever goes through a large object run by
+/// run is better off without.
 constexpr std::uint64_t kFewPages = 1024;
 
 /// How many of them are there; nothing where the kernel does not say (a file of another user).
@@ -44,8 +44,8 @@ PageRange first_run(int file, PageRange within, Presence wanted) {
     if (there == 0) return resident ? none : within;
     if (there == within.count()) return resident ? within : none;
   }
-  const off_t begin = ::lseek(file, static_cast<off_t>(within.byte_offset()),
-                              resident ? SEEK_DATA : SEEK_HOLE);
+  const off_t begin =
+      ::lseek(file, static_cast<off_t>(within.byte_offset()), resident ? SEEK_DATA : SEEK_HOLE);
   if (begin < 0) {
     if (errno == ENXIO) return none;
     fail(errno, within);

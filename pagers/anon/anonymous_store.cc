@@ -86,8 +86,7 @@ void AnonymousStore::PageOut::pack(const std::vector<PageIndex>& pages) {
     const char* const page = workspace_.page(i);
     if (is_zero(page)) {
       // Kept, it is to be told from one that is gone.
-      moved_.push_back(
-          {pages[i], store_.index_ != nullptr ? StoredPage::zero() : StoredPage()});
+      moved_.push_back({pages[i], store_.index_ != nullptr ? StoredPage::zero() : StoredPage()});
       continue;
     }
     std::uint64_t bytes = compresses ? workspace_.compressor().compress(page, to) : 0;

@@ -13,9 +13,9 @@
 // take a page again that it has. Should that write fail then, those pages are lost here (page_in()
 // says EIO), while the memory still has them.
 //
-// Where the content is kept (swap_index.h), the index says the same as what is known here, and is told
-// first: of new places before they take effect, of pages that are lost or forgotten before anything
-// else gets their sectors.
+// Where the content is kept (swap_index.h), the index says the same as what is known here, and is
+// told first: of new places before they take effect, of pages that are lost or forgotten before
+// anything else gets their sectors.
 #pragma once
 
 #include <cstdint>
@@ -32,14 +32,15 @@
 
 namespace pager {
 
-/// Requests of different pages may come at the same time, on any threads; what is kept of a page then
-/// stays where it is while a request for it is under way. Stores may share `swap` and `workspaces`.
+/// Requests of different pages may come at the same time, on any threads; what is kept of a page
+/// then stays where it is while a request for it is under way. Stores may share `swap` and
+/// `workspaces`.
 class AnonymousStore final : public PagedStore {
  public:
   AnonymousStore(SwapSpace& swap, WorkspacePool& workspaces)
       : swap_(swap), workspaces_(workspaces) {}
-  /// One that is kept, `object` in the index, which has given `stored` for it. When the store goes, the
-  /// index has it back, unless it was forgotten.
+  /// One that is kept, `object` in the index, which has given `stored` for it. When the store goes,
+  /// the index has it back, unless it was forgotten.
   AnonymousStore(SwapSpace& swap, WorkspacePool& workspaces, SwapIndex& index, std::uint64_t object,
                  StoredPages stored)
       : swap_(swap),
@@ -79,8 +80,8 @@ class AnonymousStore final : public PagedStore {
   SwapIndex* const index_ = nullptr;  ///< nothing where the content ends with this process
   const std::uint64_t object_ = 0;    ///< in the index
   bool forgotten_ = false;            ///< the index has nothing of it any more
-  mutable std::mutex mutex_;  ///< not held while anything is read or written
-  StoredPages stored_;        ///< guarded by mutex_
+  mutable std::mutex mutex_;          ///< not held while anything is read or written
+  StoredPages stored_;                ///< guarded by mutex_
 };
 
 }  // namespace pager

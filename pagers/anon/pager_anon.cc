@@ -39,8 +39,8 @@ class AnonymousPager final : public Pager {
               keep_ = true;
               return true;
             },
-            "What is written to the --swap files outlives this pager: they keep their names, and one "
-            "that is started with the same files and --keep goes on with what they hold.")
+            "What is written to the --swap files outlives this pager: they keep their names, and "
+            "one that is started with the same files and --keep goes on with what they hold.")
         .addOptionWithArg(
             {"compress"},
             [this](kj::StringPtr name) -> kj::MainBuilder::Validity {
@@ -77,8 +77,8 @@ class AnonymousPager final : public Pager {
     if (index_) {
       std::optional<StoredPages> kept = index_->take(info.server, info.object);
       opened.kept = kept.has_value();
-      opened.store = std::make_unique<AnonymousStore>(
-          *swap_, *workspaces_, *index_, info.object, std::move(kept).value_or(StoredPages()));
+      opened.store = std::make_unique<AnonymousStore>(*swap_, *workspaces_, *index_, info.object,
+                                                      std::move(kept).value_or(StoredPages()));
     } else {
       opened.store = std::make_unique<AnonymousStore>(*swap_, *workspaces_);
     }
@@ -115,8 +115,9 @@ class AnonymousPager final : public Pager {
 
 int main(int argc, char** argv) {
   pager::AnonymousPager pager;
-  return pager::run_pager(pager, "Keeps anonymous memory that vmserver writes out.",
-                          "What it holds is gone when it ends, unless --keep is given: pages that "
-                          "only it had are lost to their programs. Ends with status 0 when the server ends.",
-                          argc, argv);
+  return pager::run_pager(
+      pager, "Keeps anonymous memory that vmserver writes out.",
+      "What it holds is gone when it ends, unless --keep is given: pages that "
+      "only it had are lost to their programs. Ends with status 0 when the server ends.",
+      argc, argv);
 }

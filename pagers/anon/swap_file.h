@@ -3,8 +3,8 @@
 //
 // What waits there is its owner's alone and ends with this process: a file is made anew with mode
 // 0600 and loses its name before anything is written to it. On a block device the data stays after
-// the end, readable by whoever may read the device. One that is to be kept has mode 0600, too, and its
-// name.
+// the end, readable by whoever may read the device. One that is to be kept has mode 0600, too, and
+// its name.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +45,8 @@ class SwapFile {
   /// mounted, a file with content that is not this user's.
   static SwapFile open(const std::string& path, std::optional<std::uint64_t> bytes);
 
-  /// The same, but a file keeps its name, and one that is there already is used as it is: this user's
-  /// alone, whatever is in it.
+  /// The same, but a file keeps its name, and one that is there already is used as it is: this
+  /// user's alone, whatever is in it.
   static SwapFile keep(const std::string& path, std::optional<std::uint64_t> bytes);
 
   /// How long the file was when it was opened; nothing for a device.
@@ -72,7 +72,8 @@ class SwapFile {
  private:
   static SwapFile of_device(const hal::SharedDescriptor& device, const std::string& path,
                             std::optional<std::uint64_t> bytes);
-  SwapFile(hal::SharedDescriptor file, std::string name, std::optional<std::uint64_t> limit_bytes, bool punches);
+  SwapFile(hal::SharedDescriptor file, std::string name, std::optional<std::uint64_t> limit_bytes,
+           bool punches);
 
   hal::SharedDescriptor file_;
   std::string name_;  ///< for messages

@@ -106,7 +106,8 @@ std::optional<SwapRun> SwapIndex::block_at(const Slot& slot, std::uint64_t one,
 
 void SwapIndex::check_held(const SwapRun& run) const {
   if (!swap_.holds(run))
-    throw std::runtime_error("swap " + swap_.file(std::min<std::size_t>(run.file, swap_.files() - 1)).name() +
+    throw std::runtime_error("swap " +
+                             swap_.file(std::min<std::size_t>(run.file, swap_.files() - 1)).name() +
                              ": holds more than its size is now");
 }
 
@@ -117,7 +118,8 @@ std::optional<SwapIndex::FileHeader> SwapIndex::read_header(std::size_t file) co
   std::memcpy(&header, data, sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return std::nullopt;
   if (header.version != kVersion)
-    throw std::runtime_error("swap " + swap_.file(file).name() + ": was written by another version");
+    throw std::runtime_error("swap " + swap_.file(file).name() +
+                             ": was written by another version");
   if (header.check != header.sum()) return std::nullopt;
   return header;
 }
@@ -195,7 +197,8 @@ void SwapIndex::read_content() {
     directory_ = *place;
     listed_ = 0;
     if (!directories.insert(place_of(*place)).second)
-      throw std::runtime_error("swap " + swap_.file(0).name() + ": its directories lead in a circle");
+      throw std::runtime_error("swap " + swap_.file(0).name() +
+                               ": its directories lead in a circle");
     for (std::uint64_t i = 1; i < kSlots; ++i) {
       if (directory[i].value != 0 || directory[i].check != 0) listed_ = i;
       if (const auto block = block_at(directory[i], place_of(*place), i)) read_block(*block, used);

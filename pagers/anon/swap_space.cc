@@ -131,8 +131,7 @@ bool SwapSpace::read_cached(const SwapRun& run, char* data) const {
 
 bool SwapSpace::holds(const SwapRun& run) const {
   if (run.file >= files_.size() || run.sectors.first < kHeaderSectors) return false;
-  return run.sectors.end() <=
-         files_[run.file].limit_sectors().value_or(SectorMap::kMostSectors);
+  return run.sectors.end() <= files_[run.file].limit_sectors().value_or(SectorMap::kMostSectors);
 }
 
 void SwapSpace::adopt(std::vector<SwapRun> runs) {
@@ -144,8 +143,8 @@ void SwapSpace::adopt(std::vector<SwapRun> runs) {
   std::unique_lock lock(mutex_);
   for (auto run = runs.begin(); run != runs.end();) {
     const std::uint8_t file = run->file;
-    const auto end = std::find_if(run, runs.end(),
-                                  [&](const SwapRun& other) { return other.file != file; });
+    const auto end =
+        std::find_if(run, runs.end(), [&](const SwapRun& other) { return other.file != file; });
     // What is in between becomes free in the way of everything else, and so goes back to the disk.
     maps_[file].take({0, std::prev(end)->sectors.end()});
     for (std::uint64_t at = 0; run != end; ++run) {

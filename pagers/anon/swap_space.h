@@ -62,8 +62,8 @@ class SwapSpace {
   /// The same of what the host has in memory; false when it has not, and then `data` is anything.
   bool read_cached(const SwapRun& run, char* data) const;
 
-  // Where the files outlive this process (swap_index.h): the first kHeaderSectors of each are not given
-  // out then.
+  // Where the files outlive this process (swap_index.h): the first kHeaderSectors of each are not
+  // given out then.
   static constexpr std::uint64_t kHeaderSectors = 8;
 
   std::size_t files() const { return files_.size(); }

@@ -4,13 +4,13 @@
 // One page-in, step by step. The server's pageIn call arrives on the event loop of this process. It
 // waits for requests that came before it and concern the same pages, and for no others
 // (request_order.h). page_in_at_once() runs on the event loop itself (waking another thread would
-// cost more than most page-ins do), fills the memory, and the answer goes out. What has to wait for a
-// device goes to a worker thread, page_in(); page_out() and sync() always run on one, so that a slow
-// disk holds up no page-in.
+// cost more than most page-ins do), fills the memory, and the answer goes out. What has to wait for
+// a device goes to a worker thread, page_in(); page_out() and sync() always run on one, so that a
+// slow disk holds up no page-in.
 //
-// So what a store has is to be guarded: while a page_out() or a sync() runs, page-ins and discards of
-// other pages do, too, and where the store wants it other page-outs. resize() and grant() have the
-// store to themselves. What several objects share may be used by all of them at any time.
+// So what a store has is to be guarded: while a page_out() or a sync() runs, page-ins and discards
+// of other pages do, too, and where the store wants it other page-outs. resize() and grant() have
+// the store to themselves. What several objects share may be used by all of them at any time.
 #pragma once
 
 #include <array>
@@ -70,8 +70,8 @@ class PagedStore {
   virtual void discard(hal::PageRange /*pages*/) {}
   /// Nobody needs the content any more. Only of a pager that keeps.
   virtual void forget() {}
-  /// Up to `most` runs of pages from `first` on that the content has, in order. Only of a pager that
-  /// keeps.
+  /// Up to `most` runs of pages from `first` on that the content has, in order. Only of a pager
+  /// that keeps.
   virtual std::vector<hal::PageRange> kept(hal::PageIndex /*first*/, std::size_t /*most*/) const {
     return {};
   }
@@ -88,7 +88,7 @@ struct OpenedStore {
   std::unique_ptr<PagedStore> store;
   Layout layout = Layout::paged;
   hal::SharedDescriptor own_memory;  ///< whole pages, all of them resident
-  bool kept = false;  ///< the content is what was written to this object before
+  bool kept = false;                 ///< the content is what was written to this object before
   std::uint64_t bytes = 0;           ///< size of a device; 0 to leave it as the server has it
 };
 

@@ -235,17 +235,18 @@ kj::Promise<void> PagerServer::open(OpenContext context) {
   const auto params = context.getParams();
   auto content = take(params.hasContent(), params.getContent());
   auto memory = take(params.hasMemory(), params.getMemory());
-  auto opened = content
-      .then([this, context, memory = kj::mv(memory)](hal::SharedDescriptor descriptor) mutable {
-        return memory.then([this, context, descriptor](hal::SharedDescriptor file) mutable {
-          open_with(context, descriptor, file);
-        });
-      })
-      .catch_([this, context](kj::Exception&& exception) mutable {
-        set_status(context.getResults().initStatus(), name_,
-                   {EBADF, std::string("open: ") + exception.getDescription().cStr()});
-      })
-      .fork();
+  auto opened =
+      content
+          .then([this, context, memory = kj::mv(memory)](hal::SharedDescriptor descriptor) mutable {
+            return memory.then([this, context, descriptor](hal::SharedDescriptor file) mutable {
+              open_with(context, descriptor, file);
+            });
+          })
+          .catch_([this, context](kj::Exception&& exception) mutable {
+            set_status(context.getResults().initStatus(), name_,
+                       {EBADF, std::string("open: ") + exception.getDescription().cStr()});
+          })
+          .fork();
   if (pager_.keeps() && !settled_) opening_.add(opened.addBranch());
   return opened.addBranch();
 }
@@ -254,11 +255,11 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
                             hal::SharedDescriptor memory) {
   const auto attributes = context.getParams().getAttributes();
   ObjectInfo info{.device = attributes.getDevice(),
-                        .inode = attributes.getInode(),
-                        .bytes = attributes.getBytes(),
-                        .raw_device = attributes.getRawDevice(),
-                        .path = attributes.getPath().cStr(),
-                        .object = attributes.getObject()};
+                  .inode = attributes.getInode(),
+                  .bytes = attributes.getBytes(),
+                  .raw_device = attributes.getRawDevice(),
+                  .path = attributes.getPath().cStr(),
+                  .object = attributes.getObject()};
   const auto server = attributes.getServer();
   auto results = context.getResults();
   auto object = std::make_shared<Object>();

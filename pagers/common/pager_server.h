@@ -9,8 +9,8 @@
 
 namespace pager {
 
-/// Threads for what would hold up the event loop. Who waits for a page-in is a program in a fault, so
-/// those have some of their own.
+/// Threads for what would hold up the event loop. Who waits for a page-in is a program in a fault,
+/// so those have some of their own.
 struct PagerWorkers {
   Workers writing{2};
   Workers reading{8};

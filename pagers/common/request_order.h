@@ -41,16 +41,17 @@ class RequestOrder {
   kj::Promise<void> run(Kind kind, std::vector<hal::PageRange> pages, Work&& work) {
     kj::Vector<kj::Promise<void>> before;
     for_each_before(kind, pages, [&](Request& other) { before.add(other.over.addBranch()); });
-    auto work_done = before.empty() ? kj::evalNow(kj::fwd<Work>(work))
-                                    : kj::joinPromises(before.releaseAsArray())
-                                          .then(kj::fwd<Work>(work));
+    auto work_done = before.empty()
+                         ? kj::evalNow(kj::fwd<Work>(work))
+                         : kj::joinPromises(before.releaseAsArray()).then(kj::fwd<Work>(work));
     auto done = work_done.fork();
     const auto request = requests_.emplace(requests_.end(), kind, std::move(pages));
-    request->over =
-        done.addBranch()
-            .then([request] { request->ended = true; },
-                  [request](kj::Exception&&) { request->ended = true; /* its caller is told */ })
-            .fork();
+    request->over = done.addBranch()
+                        .then([request] { request->ended = true; },
+                              [request](kj::Exception&&) {
+                                request->ended = true; /* its caller is told */
+                              })
+                        .fork();
     return done.addBranch();
   }
 
@@ -69,8 +70,8 @@ class RequestOrder {
   void for_each_before(Kind kind, const std::vector<hal::PageRange>& pages, Visit&& visit) {
     // Not from their own ends: those run inside what would be destroyed.
     requests_.remove_if([](const Request& request) { return request.ended; });
-    // The newest first: what one that counts has itself waited for need not be waited for again, and
-    // thousands of page-outs may be in line.
+    // The newest first: what one that counts has itself waited for need not be waited for again,
+    // and thousands of page-outs may be in line.
     bool writing_waited_for = false;
     for (auto other = requests_.rbegin(); other != requests_.rend(); ++other) {
       const bool follows = follows_writing(kind, *other);

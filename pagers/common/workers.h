@@ -27,8 +27,8 @@ class Workers {
   /// Lets each thread finish what it is at; drops the rest.
   ~Workers();
 
-  /// Runs `work` on one of the threads, which inherit the signal mask of whoever calls this first. The promise belongs to the caller's event loop; dropping it
-  /// does not stop the work.
+  /// Runs `work` on one of the threads, which inherit the signal mask of whoever calls this first.
+  /// The promise belongs to the caller's event loop; dropping it does not stop the work.
   kj::Promise<kj::Own<Outcome>> run(kj::Function<Outcome()> work);
 
  private:

@@ -99,12 +99,14 @@ TEST_CASE("vmrun gives a program swap files of its own, and takes none that cann
   CHECK(vmrun({"--compress", "gzip"}).status == 2);
 }
 
-TEST_CASE("programs go on with what they stored when a pager that keeps is killed, again and again") {
+TEST_CASE(
+    "programs go on with what they stored when a pager that keeps is killed, again and again") {
   test::Random random;
   CAPTURE(random.seed());
   ServerOptions options = limited();
   options.anon_options = {"--swap", "DIRECTORY/swap", "--keep"};
-  if (random.one_in(2)) options.anon_options.insert(options.anon_options.end(), {"--compress", "lz4"});
+  if (random.one_in(2))
+    options.anon_options.insert(options.anon_options.end(), {"--compress", "lz4"});
   ServerUnderTest server(options);
   std::vector<support::Process> programs;
   for (const char* kind : {"private", "shared", "private"})

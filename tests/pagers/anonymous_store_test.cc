@@ -453,8 +453,7 @@ TEST_CASE("requests for different pages of one object may come at the same time"
     }
   };
   std::vector<std::thread> threads;
-  for (std::uint64_t i = 0; i < 3; ++i)
-    threads.emplace_back(use, i * kPagesEach, seeds.seed() + i);
+  for (std::uint64_t i = 0; i < 3; ++i) threads.emplace_back(use, i * kPagesEach, seeds.seed() + i);
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong == 0);
 }

@@ -1,7 +1,7 @@
 #include "pagers/common/request_order.h"
 
-#include <catch2/catch.hpp>
 #include <kj/debug.h>
+#include <catch2/catch.hpp>
 
 #include <map>
 #include <vector>
@@ -83,7 +83,8 @@ TEST_CASE("page-outs of different pages go together only where the store takes t
     const unsigned second = requests.ask(Kind::page_out, {range(10, 10)});
     const unsigned same = requests.ask(Kind::page_out, {range(5, 1)});
     CHECK(requests.running() == (together ? Numbers{first, second} : Numbers{first}));
-    CHECK(requests.running_after_end_of(first) == (together ? Numbers{second, same} : Numbers{second}));
+    CHECK(requests.running_after_end_of(first) ==
+          (together ? Numbers{second, same} : Numbers{second}));
   }
 }
 
@@ -133,7 +134,8 @@ TEST_CASE("what concerns the whole object has it to itself") {
   CHECK(requests.running_after_end_of(whole) == Numbers{behind});
 }
 
-TEST_CASE("who waits for a request goes on when that fails, and also behind one that waits itself") {
+TEST_CASE(
+    "who waits for a request goes on when that fails, and also behind one that waits itself") {
   Requests requests(true);
   const unsigned first = requests.ask(Kind::page_out, {range(0, 1)});
   const unsigned second = requests.ask(Kind::page_out, {range(0, 2)});

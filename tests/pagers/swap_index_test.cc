@@ -116,8 +116,9 @@ TEST_CASE("what was written out is there for the next process, and the files kee
     files.push_back(SwapFile::keep(directory / "two", std::nullopt));
     return files;
   };
-  const Compression compression =
-      random.one_in(2) ? Compression::zstd : random.one_in(2) ? Compression::lz4 : Compression::none;
+  const Compression compression = random.one_in(2)   ? Compression::zstd
+                                  : random.one_in(2) ? Compression::lz4
+                                                     : Compression::none;
   std::string first;
   std::string second;
   for (int i = 0; i < 700; ++i) first += test::any_page(random);
@@ -165,8 +166,7 @@ TEST_CASE("what was forgotten or written again does not come back as it was") {
   }
   Pager pager(one_file(directory, 256));
   REQUIRE(pager.open(1));
-  CHECK(pager.at(1).kept(PageIndex(0), 10) ==
-        std::vector<PageRange>{range(0, 3), range(7, 8)});
+  CHECK(pager.at(1).kept(PageIndex(0), 10) == std::vector<PageRange>{range(0, 3), range(7, 8)});
   CHECK(content(pager.at(1), 3) == test::zero_page());
   CHECK(content(pager.at(1), 10) == again);
   CHECK_FALSE(pager.open(2));
@@ -327,7 +327,7 @@ struct Told {
   std::atomic<std::uint64_t> versions;
   std::atomic<bool> failed;
   struct Page {
-    std::atomic<std::uint32_t> done;   ///< what was acknowledged
+    std::atomic<std::uint32_t> done;       ///< what was acknowledged
     std::atomic<std::uint32_t> under_way;  ///< what was begun; the same when nothing is
   } pages[kPages];
 };
@@ -401,15 +401,16 @@ void write_for_good(Told& told, AnonymousStore& store, std::uint64_t begin, std:
 
 }  // namespace
 
-TEST_CASE("whenever a process is killed, the next one finds what was acknowledged and nothing else") {
+TEST_CASE(
+    "whenever a process is killed, the next one finds what was acknowledged and nothing else") {
   test::Random random;
   CAPTURE(random.seed());
   const test::Directory directory;
   const Compression compression = random.one_in(2) ? Compression::lz4 : Compression::none;
   // Sometimes too small for all of them.
   const std::uint64_t swap_pages = random.one_in(2) ? 300 : 2000;
-  void* const shared = ::mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const shared =
+      ::mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   REQUIRE(shared != MAP_FAILED);
   Told& told = *static_cast<Told*>(shared);
   for (int round = 0; round < 40; ++round) {

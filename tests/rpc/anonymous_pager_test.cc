@@ -105,7 +105,8 @@ TEST_CASE("anonymous pages that died with their pager are an error and never zer
   CHECK(object.read(4 * kPage, 4 * kPage) == stored.substr(4 * kPage));
 }
 
-TEST_CASE("pages at a pager that keeps are there again with the next one, and page-ins wait for it") {
+TEST_CASE(
+    "pages at a pager that keeps are there again with the next one, and page-ins wait for it") {
   test::Server server;
   const std::vector<std::string> keeping{"--swap", server.directory() / "swap", "--keep"};
   auto first = server.start_pager(PAGER_ANON, keeping);
@@ -152,8 +153,7 @@ TEST_CASE("pages at a pager that keeps are there again with the next one, and pa
 
 TEST_CASE("pages that a pager kept and the next one has not are an error and never zeroes") {
   test::Server server;
-  auto first = server.start_pager(
-      PAGER_ANON, {"--swap", server.directory() / "swap", "--keep"});
+  auto first = server.start_pager(PAGER_ANON, {"--swap", server.directory() / "swap", "--keep"});
   auto opened = server.open_anonymous(32);
   REQUIRE(opened);
   test::Object& object = opened.value();
@@ -168,8 +168,8 @@ TEST_CASE("pages that a pager kept and the next one has not are an error and nev
   object.pager->submit(waiting);
 
   SECTION("it keeps, in other files") {
-    const auto second = server.start_pager(
-        PAGER_ANON, {"--swap", server.directory() / "other", "--keep"});
+    const auto second =
+        server.start_pager(PAGER_ANON, {"--swap", server.directory() / "other", "--keep"});
     CHECK(waiting.wait() == Error::io);
     CHECK(object.page_in(2, 6) == Error::io);
     CHECK(object.page_in(8, 8) == Error::none);

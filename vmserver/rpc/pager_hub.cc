@@ -178,8 +178,8 @@ void PagerHub::attach_waiting(PagerKind kind) {
   }
 }
 
-/// All objects that there are go to this pager and have been opened there. What it keeps of others is
-/// of objects that ended while there was no pager.
+/// All objects that there are go to this pager and have been opened there. What it keeps of others
+/// is of objects that ended while there was no pager.
 void PagerHub::settle(RegisteredPager& pager) {
   pager.settled = true;
   tasks_->set.add(pager.client.settledRequest().send().ignoreResult().catch_(

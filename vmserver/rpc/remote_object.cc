@@ -25,7 +25,8 @@ struct RemoteObject::Attachment {
   kj::Own<RegisteredPager> pager;
   protocol::PagedObject::Client remote = nullptr;
   bool open_answered = false;
-  /// The object was opened at a pager before, and what this one keeps of it is not known yet: Jobs wait.
+  /// The object was opened at a pager before, and what this one keeps of it is not known yet: Jobs
+  /// wait.
   bool taking_over = false;
   PageSet kept;  ///< what the pager said so far
   Error open_error = Error::none;
@@ -107,8 +108,7 @@ kj::Promise<void> RemoteObject::send_open() {
   attributes.setRawDevice(file.raw_device);
   attributes.setWritable(may_write(description_.content));
   attributes.setPath(file.path.c_str());
-  attributes.setServer(
-      kj::arrayPtr(description_.server.data(), description_.server.size()));
+  attributes.setServer(kj::arrayPtr(description_.server.data(), description_.server.size()));
   attributes.setObject(description_.number);
   if (description_.content)
     request.setContent(kj::heap<protocol::DescriptorServer>(
@@ -164,8 +164,8 @@ kj::Promise<void> RemoteObject::ask_kept(std::uint64_t first_page) {
   auto request = attachment_->remote.keptRequest();
   request.setFirstPage(first_page);
   return request.send().then(
-      [this, first_page](capnp::Response<protocol::PagedObject::KeptResults>&& response)
-          -> kj::Promise<void> {
+      [this, first_page](
+          capnp::Response<protocol::PagedObject::KeptResults>&& response) -> kj::Promise<void> {
         std::uint64_t end = first_page;
         for (const auto run : response.getRuns()) {
           const PageRange pages(hal::PageIndex(run.getFirstPage()), run.getPageCount());

@@ -8,11 +8,11 @@
 // and may hold their stores by now.
 //
 // Anonymous pages that were written out exist only at their pager. When it dies they are lost: a
-// page-in of them ends with Error::io and never with a page of zeroes. When it had registered as one
-// that keeps, they may be with the next pager: Jobs wait for that, and before any of them is sent the
-// two sides settle what there is (take_over()). What the next pager has not is lost then. What it has
-// and should not have, because it was forgotten here while there was no pager, or written and never
-// acknowledged, is forgotten there, too.
+// page-in of them ends with Error::io and never with a page of zeroes. When it had registered as
+// one that keeps, they may be with the next pager: Jobs wait for that, and before any of them is
+// sent the two sides settle what there is (take_over()). What the next pager has not is lost then.
+// What it has and should not have, because it was forgotten here while there was no pager, or
+// written and never acknowledged, is forgotten there, too.
 #pragma once
 
 #include <array>
