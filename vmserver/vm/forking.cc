@@ -1,5 +1,6 @@
 // What a forked child's address space is made of: the part of VmSpace that is about forks.
 #include <algorithm>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -96,10 +97,15 @@ void VmSpace::prepare_fork(std::function<void(Error)> done) {
     rest->pop_back();
     // Kept alive by the callback, not by itself.
     copy.object->stay(true);
-    const auto take = [this, copy, again = weak.lock(), done](Error error) {
-      if (error == Error::none) error = take_snapshot(copy.object, copy.pages, copy.range);
+    const auto take = [this, copy, rest, again = weak.lock(), done](Error error) {
+      std::optional<Error> taken = error;
+      if (error == Error::none) taken = take_snapshot(copy.object, copy.pages, copy.range);
       copy.object->stay(false);
-      if (error != Error::none) return done(error);
+      if (!taken) {
+        rest->push_back(copy);
+      } else if (*taken != Error::none) {
+        return done(*taken);
+      }
       (*again)();
     };
     // What is absent of anonymous memory is zero in the copy as well, where none of it leaves; a
@@ -110,15 +116,20 @@ void VmSpace::prepare_fork(std::function<void(Error)> done) {
   (*next)();
 }
 
-Error VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
-                             VirtualRange range) {
+std::optional<Error> VmSpace::take_snapshot(const std::shared_ptr<VmObject>& object,
+                                            hal::PageRange pages, VirtualRange range) {
   // Behind a file's end there is nothing for the child either.
   const hal::PageRange there = pages.intersect(object->all_pages());
   auto made = machine_.objects().make_anonymous(there.bytes());
   if (!made) return made.error();
   const std::shared_ptr<VmObject> snapshot = std::move(made).value();
   try {
-    object->backing()->copy_to(there, *snapshot->backing(), hal::PageIndex(0));
+    // What is absent of anonymous memory that does not leave is zero, and may be.
+    if (object->kind() == VmObject::Kind::anonymous && !pages_leave()) {
+      object->backing()->copy_to(there, *snapshot->backing(), hal::PageIndex(0));
+    } else if (!object->copy_if_resident(there, *snapshot->backing())) {
+      return std::nullopt;
+    }
     snapshot->filled(snapshot->all_pages());
   } catch (const std::system_error& error) {
     spdlog::error("{}: a copy for a child: {}", object->describe(), error.what());

@@ -333,6 +333,16 @@ void VmObject::bring_in(PageRange pages, Done done) {
   done(Error::none);
 }
 
+bool VmObject::copy_if_resident(PageRange pages, hal::Backing& to) {
+  // With the lock, or a page that is out of date would go in between and be taken for zeroes.
+  const std::lock_guard guard(lock_);
+  if (!backing_->next_absent(pages.intersect(PageRange(PageIndex(0), backing_->pages()))).empty()) {
+    return false;
+  }
+  backing_->copy_to(pages, to, PageIndex(0));
+  return true;
+}
+
 bool VmObject::prefetch_locked(PageRange pages) {
   bool missing = false;
   PageRange rest = pages.intersect(PageRange(PageIndex(0), backing_->pages()));

@@ -141,6 +141,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
 
   /// Calls `done` once all of `pages` that the object has are resident, or with the first error.
   void bring_in(hal::PageRange pages, Done done);
+  /// Copies them to the first pages of `to`; false, and nothing is copied, when one of them is absent.
+  bool copy_if_resident(hal::PageRange pages, hal::Backing& to);
 
   /// Asks every program that maps it what it wrote, and remembers it.
   void collect_written();

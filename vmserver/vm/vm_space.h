@@ -221,8 +221,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
   MapEntry* grow_stack(MapEntry& gap, hal::VirtualAddress page);
   void count_wired(std::int64_t pages);
-  Error take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
-                      hal::VirtualRange range);
+  /// Nothing when pages have gone since they were brought in.
+  std::optional<Error> take_snapshot(const std::shared_ptr<VmObject>& object, hal::PageRange pages,
+                                     hal::VirtualRange range);
   /// Needs lock_.
   void drop_snapshots();
   /// Drops snapshots of forks that are over. Needs lock_.
