@@ -1,0 +1,123 @@
+// Many programs with next to no memory, all at once, each with a model of what it must find.
+//
+// What they do is tests/programs/crowd_steps.c. They check themselves; here they are started, and in
+// the end the file that all of them shared is compared with what they say is in it.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <cstdlib>
+#include <iostream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/programs/crowd_steps.h"
+#include "tests/support/server.h"
+
+using support::ServerOptions;
+using support::ServerUnderTest;
+
+namespace {
+
+constexpr std::size_t kPage = 4096;
+static_assert(kPage == CROWD_CELLS * CROWD_CELL_WORDS * sizeof(std::uint64_t));
+
+std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
+  const char* chosen = std::getenv(variable);
+  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : otherwise;
+}
+
+class Board {
+ public:
+  Board() : memory_(memfd_create("board", MFD_CLOEXEC)) {
+    REQUIRE(memory_);
+    REQUIRE(ftruncate(memory_.get(), sizeof(crowd_board)) == 0);
+    void* at = mmap(nullptr, sizeof(crowd_board), PROT_READ | PROT_WRITE, MAP_SHARED,
+                    memory_.get(), 0);
+    REQUIRE(at != MAP_FAILED);
+    board_ = static_cast<crowd_board*>(at);
+    for (std::uint64_t page = 0; page < CROWD_FILE_PAGES; ++page) {
+      for (unsigned cell = 0; cell < CROWD_CELLS; ++cell) {
+        board_->file[page].key[cell] = board_->file[page].coming[cell] =
+            crowd_first_key(page, cell);
+      }
+    }
+  }
+  ~Board() { munmap(board_, sizeof(crowd_board)); }
+  Board(const Board&) = delete;
+  Board& operator=(const Board&) = delete;
+
+  int descriptor() const { return memory_.get(); }
+  crowd_board* operator->() { return board_; }
+
+  /// What the file holds, if the board says the truth.
+  std::string content() const {
+    std::string result;
+    result.reserve(CROWD_FILE_PAGES * kPage);
+    for (const crowd_page& page : board_->file) {
+      for (const std::uint64_t key : page.key) {
+        for (unsigned i = 0; i < CROWD_CELL_WORDS; ++i) {
+          const std::uint64_t word = crowd_word(key, i);
+          result.append(reinterpret_cast<const char*>(&word), sizeof(word));
+        }
+      }
+    }
+    return result;
+  }
+
+ private:
+  tools::UniqueFd memory_;
+  crowd_board* board_ = nullptr;
+};
+
+void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, std::uint64_t steps,
+               std::uint64_t seed) {
+  std::cout << "seed " << seed << ", " << steps << " steps (TEST_SEED and TEST_STEPS set them)\n";
+  INFO("TEST_SEED=" << seed);
+  ServerUnderTest server(options);
+  Board board;
+  board->lanes = programs * lanes + 1;
+  const std::string file = server.file("f", board.content());
+  std::vector<support::Process> running;
+  for (unsigned i = 0; i < programs; ++i) {
+    support::Command command = server.command(
+        {"crowd_steps", "run", std::to_string(seed), std::to_string(steps), std::to_string(lanes),
+         std::to_string(board.descriptor()), file, std::to_string(i), std::to_string(programs)});
+    command.descriptors = {board.descriptor()};
+    running.emplace_back(command);
+  }
+  // As long as steps are taken, nothing is stuck.
+  std::uint64_t seen = 0;
+  const auto all_ended = [&] {
+    for (const support::Process& program : running) {
+      if (!program.ended()) return false;
+    }
+    return true;
+  };
+  while (!support::eventually([&] { return all_ended() || board->steps != seen; }) ||
+         !all_ended()) {
+    if (board->steps == seen) break;
+    seen = board->steps;
+  }
+  for (support::Process& program : running) CHECK(program.wait().text() == "status 0");
+  CHECK(board->steps >= steps);
+  const support::Statistics statistics = server.statistics();
+  std::cout << board->forks << " forks, " << board->kills << " kills, " << statistics.pageouts
+            << " pageouts, " << statistics.pageins << " pageins, " << statistics.faults
+            << " faults\n";
+  CHECK(statistics.pageouts > 0);
+  CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
+  CHECK(support::eventually([&] { return server.statistics().objects == 0; }));
+  const bool file_is_right = support::read_file(file) == board.content();
+  CHECK(file_is_right);
+}
+
+}  // namespace
+
+TEST_CASE("programs with next to no memory find in it what they stored last") {
+  run_crowd({.options = {"--memory", "6M"}}, 3, 2, number_from("TEST_STEPS", 200'000),
+            number_from("TEST_SEED", std::random_device()()));
+}
