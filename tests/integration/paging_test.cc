@@ -133,6 +133,17 @@ TEST_CASE(
   CHECK(server.log().find("are lost") == std::string::npos);
 }
 
+TEST_CASE("io_uring reads into memory that is being paged out") {
+  const std::string what = GENERATE("any_buffer", "registered", "registered_and_forks");
+  INFO(what);
+  ServerUnderTest server(limited());
+  const std::string file = server.file("f", pattern(64 * 4096));
+  const std::string outcome = server.run({"uring", what, file, "32"}).text();
+  INFO(server.log());
+  CHECK(server.statistics().pageouts > 0);
+  CHECK(outcome == kOk);
+}
+
 TEST_CASE("what is in use is never more than three hundredths over the limit") {
   ServerUnderTest server(limited());
   auto program = server.start({"more_memory", "private", "48"});

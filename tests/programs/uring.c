@@ -14,9 +14,9 @@
 
 enum {
   kRequests = 8,
-  kPages = 8,        // of one read
+  kPages = 8,  // of one read
   kFilePages = 64,
-  kPlaces = 32,      // of a read, in one's memory
+  kPlaces = 32,  // of a read, in one's memory
 };
 static const size_t kPiece = kPages * PAGE;
 
@@ -37,12 +37,13 @@ static void open_ring(struct ring* ring) {
   ring->descriptor = (int)syscall(SYS_io_uring_setup, kRequests, &parameters);
   check(ring->descriptor >= 0);
   check((parameters.features & IORING_FEAT_SINGLE_MMAP) != 0);
-  const size_t submission_bytes = parameters.sq_off.array + parameters.sq_entries * sizeof(unsigned);
+  const size_t submission_bytes =
+      parameters.sq_off.array + parameters.sq_entries * sizeof(unsigned);
   const size_t completion_bytes =
       parameters.cq_off.cqes + parameters.cq_entries * sizeof(struct io_uring_cqe);
   const size_t bytes = submission_bytes > completion_bytes ? submission_bytes : completion_bytes;
-  byte* rings = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->descriptor,
-                     IORING_OFF_SQ_RING);
+  byte* rings =
+      mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->descriptor, IORING_OFF_SQ_RING);
   ring->requests = mmap(NULL, parameters.sq_entries * sizeof(struct io_uring_sqe),
                         PROT_READ | PROT_WRITE, MAP_SHARED, ring->descriptor, IORING_OFF_SQES);
   check(rings != MAP_FAILED && ring->requests != MAP_FAILED);
@@ -85,11 +86,9 @@ struct reader {
   int descriptor;
   byte* memory;  // kPlaces pieces
   bool registered;
-  bool read_only;  // the program itself stores nothing there while reads are under way
 };
 
 static atomic_bool enough;
-static atomic_uint rounds;
 
 static void* read_on_and_on(void* argument) {
   const struct reader* reader = argument;
@@ -104,10 +103,8 @@ static void* read_on_and_on(void* argument) {
   for (unsigned round = 0; !enough || round < 8; ++round) {
     const size_t first = place;
     for (unsigned i = 0; i < kRequests; ++i) {
-      byte* at = reader->memory + (first + i) % kPlaces * kPiece;
       // Else it would find what the last time has left.
-      memset(at, 0, kPiece);
-      if (reader->read_only) check(mprotect(at, kPiece, PROT_READ) == 0);
+      memset(reader->memory + (first + i) % kPlaces * kPiece, 0, kPiece);
     }
     for (unsigned i = 0; i < kRequests; ++i) {
       const struct io_uring_sqe request = {
@@ -124,15 +121,12 @@ static void* read_on_and_on(void* argument) {
       const struct completion completion = await(&ring);
       errno = completion.result < 0 ? -completion.result : 0;
       check(completion.result == (int)kPiece);
-      const size_t offset =
-          (round * kRequests + completion.request) * kPiece % (kFilePages * PAGE);
+      const size_t offset = (round * kRequests + completion.request) * kPiece % (kFilePages * PAGE);
       byte* at = reader->memory + (first + completion.request) % kPlaces * kPiece;
       check(is_pattern(at, kPiece, offset));
-      if (reader->read_only) check(mprotect(at, kPiece, PROT_READ | PROT_WRITE) == 0);
     }
     // Not all places are of the same age.
     place += 1 + round % kRequests;
-    ++rounds;
   }
   check(close(ring.descriptor) == 0);
   return NULL;
@@ -167,22 +161,6 @@ static void registered(char** arguments) {
               (struct reader){.memory = map_private(kPlaces * kPiece), .registered = true});
 }
 
-// A page that the program may not store to at the moment, and the kernel may.
-static void registered_read_only(char** arguments) {
-  read_beside(arguments, (struct reader){.memory = map_private(kPlaces * kPiece),
-                                         .registered = true,
-                                         .read_only = true});
-}
-
-static void shared(char** arguments) {
-  read_beside(arguments, (struct reader){.memory = map_shared(kPlaces * kPiece)});
-}
-
-static void registered_shared(char** arguments) {
-  read_beside(arguments,
-              (struct reader){.memory = map_shared(kPlaces * kPiece), .registered = true});
-}
-
 // What is registered is copied for a child, not shared with it.
 static void registered_and_forks(char** arguments) {
   struct reader reader = {.memory = map_private(kPlaces * kPiece), .registered = true};
@@ -196,5 +174,4 @@ static void registered_and_forks(char** arguments) {
   check_child(child);
 }
 
-CASES(CASE(any_buffer), CASE(registered), CASE(registered_read_only), CASE(shared),
-      CASE(registered_shared), CASE(registered_and_forks))
+CASES(CASE(any_buffer), CASE(registered), CASE(registered_and_forks))
