@@ -123,6 +123,8 @@ std::optional<Error> VmSpace::take_snapshot(const std::shared_ptr<VmObject>& obj
   auto made = machine_.objects().make_anonymous(there.bytes());
   if (!made) return made.error();
   const std::shared_ptr<VmObject> snapshot = std::move(made).value();
+  // Until it is known that the pager has nothing of it, its pages would go as if they were clean.
+  snapshot->stay(true);
   try {
     // What is absent of anonymous memory that does not leave is zero, and may be.
     if (object->kind() == VmObject::Kind::anonymous && !pages_leave()) {
@@ -131,6 +133,7 @@ std::optional<Error> VmSpace::take_snapshot(const std::shared_ptr<VmObject>& obj
       return std::nullopt;
     }
     snapshot->filled(snapshot->all_pages());
+    snapshot->stay(false);
   } catch (const std::system_error& error) {
     spdlog::error("{}: a copy for a child: {}", object->describe(), error.what());
     return error_from_errno(error.code().value());
