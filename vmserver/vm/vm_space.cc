@@ -1,6 +1,7 @@
 #include "vmserver/vm/vm_space.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <system_error>
 #include <utility>
 
@@ -292,7 +293,15 @@ void VmSpace::look_again() { picture_host(layout_.bounds); }
 
 void VmSpace::picture_host(VirtualRange range) {
   if (range.empty()) return;
-  const std::vector<hal::HostMapping> mappings = pmap_->host_mappings(range);
+  std::vector<hal::HostMapping> mappings;
+  try {
+    mappings = pmap_->host_mappings(range);
+  } catch (const std::system_error& error) {
+    // The program has ended, in the middle of its call: nothing is left to be pictured. A call that
+    // goes on after a wait has nobody above it who would catch this.
+    if (error.code().value() != ESRCH) throw;
+    return;
+  }
   // What is wired of the host's stays so for as long as it is mapped, and is counted once.
   std::vector<VirtualRange> wired;
   map_.for_each_in(range, [&](MapEntry& entry) {
