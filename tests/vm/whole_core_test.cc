@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <deque>
 #include <string>
 #include <sys/mman.h>
@@ -467,12 +468,16 @@ class Driver {
 
 }  // namespace
 
-TEST_CASE("programs see what a model of all calls says they should", "[whole_core][random]") {
+namespace {
+
+// Rounds of new programs and files each, until there are as many steps as that.
+void take_steps(std::uint64_t steps, std::uint64_t memory_limit_pages) {
+  constexpr std::uint64_t kSteps = 2000;  // of a round
   Random random;
   INFO("VM_TEST_SEED=" << random.seed());
-  for (int round = 0; round < 10; ++round) {
-    Driver driver(random);
-    for (int i = 0; i < 2000; ++i) {
+  for (std::uint64_t taken = 0; taken < steps; taken += kSteps) {
+    Driver driver(random, memory_limit_pages);
+    for (std::uint64_t i = 0; i < kSteps; ++i) {
       driver.step();
       if (i % 100 == 99) driver.check_everything();
     }
@@ -480,16 +485,17 @@ TEST_CASE("programs see what a model of all calls says they should", "[whole_cor
   }
 }
 
+std::uint64_t steps_with_little_memory() {
+  const char* given = std::getenv("VM_TEST_STEPS");
+  return given != nullptr ? std::strtoull(given, nullptr, 0) : 1'000'000;
+}
+
+}  // namespace
+
+TEST_CASE("programs see what a model of all calls says they should", "[whole_core][random]") {
+  take_steps(20'000, 0);
+}
+
 TEST_CASE("programs see the same with next to no memory", "[whole_core][paging][random]") {
-  constexpr std::uint64_t kFewPages = 64;
-  Random random;
-  INFO("VM_TEST_SEED=" << random.seed());
-  for (int round = 0; round < 10; ++round) {
-    Driver driver(random, kFewPages);
-    for (int i = 0; i < 2000; ++i) {
-      driver.step();
-      if (i % 100 == 99) driver.check_everything();
-    }
-    driver.finish();
-  }
+  take_steps(steps_with_little_memory(), 64);
 }
