@@ -1,8 +1,7 @@
 // Many programs with next to no memory, all at once, each with a model of what it must find.
 //
-// What they do is tests/programs/crowd_steps.c. They check themselves; here they are started, and in
-// the end the file that all of them shared is compared with what they say is in it.
-#include <fcntl.h>
+// What they do is tests/programs/crowd_steps.c. They check themselves; here they are started, and
+// in the end the file that all of them shared is compared with what they say is in it.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -35,8 +34,8 @@ class Board {
   Board() : memory_(memfd_create("board", MFD_CLOEXEC)) {
     REQUIRE(memory_);
     REQUIRE(ftruncate(memory_.get(), sizeof(crowd_board)) == 0);
-    void* at = mmap(nullptr, sizeof(crowd_board), PROT_READ | PROT_WRITE, MAP_SHARED,
-                    memory_.get(), 0);
+    void* at =
+        mmap(nullptr, sizeof(crowd_board), PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(), 0);
     REQUIRE(at != MAP_FAILED);
     board_ = static_cast<crowd_board*>(at);
     for (std::uint64_t page = 0; page < CROWD_FILE_PAGES; ++page) {
@@ -118,6 +117,12 @@ void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, 
 }  // namespace
 
 TEST_CASE("programs with next to no memory find in it what they stored last") {
-  run_crowd({.options = {"--memory", "6M"}}, 3, 2, number_from("TEST_STEPS", 200'000),
+  run_crowd({.options = {"--memory", "6M"}}, 3, 2, number_from("TEST_STEPS", 100'000),
+            number_from("TEST_SEED", std::random_device()()));
+}
+
+TEST_CASE("the same with a pager that compresses, and many threads") {
+  run_crowd({.options = {"--memory", "8M"}, .anon_options = {"--compress", "lz4"}}, 2, 3,
+            number_from("TEST_STEPS", 100'000) / 4,
             number_from("TEST_SEED", std::random_device()()));
 }
