@@ -78,18 +78,21 @@ def in_turns(pair, rounds, native, served):
 class Server:
     """A server with its pagers, that programs can be preloaded against."""
 
-    def __init__(self, build):
+    def __init__(self, build, *options, group=None):
+        """`options` are the server's; `group` is where it and its pagers belong."""
         self.build = pathlib.Path(build)
         self.directory = tempfile.TemporaryDirectory(prefix="bench-")
         self.socket = f"{self.directory.name}/server.sock"
+        self.group = group
         self.parts = []
-        self.server = self.start([self.build / "vmserver/vmserver", "--socket", self.socket])
+        self.server = self.start([self.build / "vmserver/vmserver", "--socket", self.socket, *options])
         for kind in ("anon", "file", "device"):
             self.start([self.build / f"pagers/pager-{kind}", f"--server={self.socket}", "--log-level=warning"])
 
     def start(self, command):
         ready, told = os.pipe()
-        part = subprocess.Popen([*command, f"--ready-fd={told}"], pass_fds=[told], stdin=subprocess.DEVNULL)
+        part = subprocess.Popen([*command, f"--ready-fd={told}"], pass_fds=[told], stdin=subprocess.DEVNULL,
+                                preexec_fn=self.group.enter if self.group else None)
         os.close(told)
         self.parts.append(part)
         with os.fdopen(ready) as end:

@@ -7,7 +7,8 @@ import subprocess
 import tempfile
 import time
 
-from .measure import Failed, Pair, in_turns, output_of, seconds_of
+from . import kernel_memory
+from .measure import Failed, Pair, Server, in_turns, output_of, seconds_of
 
 # Of the measurements of the programs that measure both sides by themselves: goal of the ratio.
 GOALS = {
@@ -240,4 +241,52 @@ def server_memory(bench):
         yield pair
 
 
-ALL = [first_touch, random_faults, many_faults, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory]
+def paging(bench):
+    """More memory than there is, against the kernel's own swap and against its own mmap of a file."""
+    why_not = kernel_memory.missing()
+    if why_not is not None:
+        raise Failed(f"the kernel's side cannot be measured: {why_not}")
+    limit = (64 if bench.quick else 128) << 20
+    size = 4 * limit
+    pages = size // 4096
+    rounds = 2 if bench.quick else 3
+    # What server and pagers need for themselves, beside what they give to programs.
+    own = 48 << 20
+    with tempfile.TemporaryDirectory(prefix="bench-paging-", dir=kernel_memory.SWAP_DIRECTORY) as name:
+        for memory, order, steps, goal in (("anonymous", "sequential", 2 * pages, (1, "1")),
+                                           ("anonymous", "random", pages // 4, (1.3, "1.3")),
+                                           ("file", "sequential", 2 * pages, (None, "")),
+                                           ("file", "random", pages // 4, (None, ""))):
+            file = pathlib.Path(name) / "file"
+
+            def microseconds(environment=None, group=None, memory=memory, order=order, steps=steps, file=file):
+                if memory == "file":
+                    with open(file, "wb") as new:
+                        new.truncate(size)
+                kernel_memory.drop_caches()
+                options = {"env": environment, "preexec_fn": group.enter if group else None}
+                return float(output_of([str(bench.build / "bench/paging"), str(file) if memory == "file" else memory,
+                                        order, str(size), str(steps)], **options))
+
+            def kernel():
+                with kernel_memory.Swap(size + limit), kernel_memory.Group(limit) as group:
+                    return microseconds(group=group)
+
+            def limited():
+                with Server(bench.build, "--memory", str(limit)) as server:
+                    return microseconds(server.environment())
+
+            # Server, pagers and program in a group as well: what the host caches of swap and files counts.
+            def confined():
+                with kernel_memory.Group(limit + own) as group:
+                    with Server(bench.build, "--memory", str(limit), group=group) as server:
+                        return microseconds(server.environment(), group=group)
+
+            what = f"{memory} memory of 4 times the limit" if memory == "anonymous" else "a file of 4 times the limit"
+            against = "kernel's swap" if memory == "anonymous" else "kernel's mmap"
+            for served, where in ((limited, "the host caches"), (confined, "in the same group")):
+                pair = Pair(f"paging {what}, {order}, {where}", "us", *(goal if served is confined else (None, "")), other=against)
+                yield in_turns(pair, rounds, kernel, served)
+
+
+ALL = [first_touch, random_faults, many_faults, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory, paging]

@@ -79,9 +79,9 @@ Side::Side(fs::path directory, fs::path scratch, bool served)
 
 Outcome Side::run_unrecorded(std::vector<std::string> words, std::string input) {
   Command command{std::move(words), std::move(input), directory_.string(), environment_};
-  if (!served_) return Process(std::move(command)).wait();
-  Served served(std::move(command), scratch_);
-  Outcome outcome = served.wait();
+  if (!served_) return Process(std::move(command)).wait(patience_);
+  Served served(std::move(command), scratch_, options_);
+  Outcome outcome = served.wait(patience_);
   statistics_.push_back(served.statistics());
   return outcome;
 }
@@ -137,6 +137,15 @@ void Comparison::check_served() const {
   CHECK(total(served_->statistics_, "faults") > 0);
   CHECK(total(served_->statistics_, "failed_faults") == 0);
   CHECK(total(served_->statistics_, "sessions_rejected") == 0);
+}
+
+void Comparison::check_paged() const {
+  CHECK(total(served_->statistics_, "pageouts") > 0);
+  CHECK(total(served_->statistics_, "pageins") > 0);
+  for (const auto& each : served_->statistics_) {
+    INFO(each.dump());
+    CHECK(each.at("paging").at("lost_pages") == 0);
+  }
 }
 
 }  // namespace real

@@ -11,6 +11,7 @@
 // for the served run, so that no path tells the two apart.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <filesystem>
 #include <functional>
@@ -36,6 +37,10 @@ class Side {
   Outcome run_unrecorded(std::vector<std::string> words, std::string input = {});
   /// A variable that the programs run from now on find in their environment.
   void set_environment(const std::string& variable) { environment_.push_back(variable); }
+  /// Of vmrun, for the programs run from now on; nothing to the native side.
+  void set_served_options(std::vector<std::string> options) { options_ = std::move(options); }
+  /// How long each program run from now on may take.
+  void set_patience(std::chrono::seconds patience) { patience_ = patience; }
 
  private:
   friend class Comparison;
@@ -48,6 +53,8 @@ class Side {
   std::filesystem::path scratch_;
   bool served_;
   std::vector<std::string> environment_;
+  std::vector<std::string> options_;
+  std::chrono::seconds patience_ = kPatience;
   std::deque<Step> steps_;
   std::vector<nlohmann::json> statistics_;  // one for each served program
 };
@@ -64,6 +71,9 @@ class Comparison {
   void check_same(const std::set<std::string>& left_out = {}) const;
   /// Checks that the served side was served: it made mmap calls and had faults.
   void check_served() const;
+  /// Checks that memory was short on the served side: pages left programs and objects, and none were
+  /// lost.
+  void check_paged() const;
 
  private:
   TemporaryDirectory root_;

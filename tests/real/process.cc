@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -154,7 +155,9 @@ bool Process::reap(std::chrono::steady_clock::time_point deadline) {
   } while (ready < 0 && errno == EINTR);
   ::close(process);
   if (ready <= 0) return false;
-  REQUIRE(::waitpid(pid_, &outcome_.wait_status, 0) == pid_);
+  struct rusage usage = {};
+  REQUIRE(::wait4(pid_, &outcome_.wait_status, 0, &usage) == pid_);
+  outcome_.peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
   ended_ = true;
   return true;
 }

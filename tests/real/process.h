@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
@@ -28,6 +29,7 @@ struct Outcome {
   std::string output;
   std::string errors;
   int wait_status = 0;
+  std::uint64_t peak_bytes = 0;  ///< resident at most, of the largest process among it and its children
 
   bool exited_with(int status) const;
   bool killed_by(int signal) const;

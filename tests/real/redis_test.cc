@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/real/comparison.h"
+#include "tests/real/quarter.h"
 
 namespace {
 
@@ -10,14 +11,15 @@ namespace {
 /// there and starts from that.
 class Redis {
  public:
-  Redis(const real::TemporaryDirectory& directory, bool served)
+  Redis(const real::TemporaryDirectory& directory, bool served,
+        const std::vector<std::string>& options = {})
       : directory_(directory.path()), socket_((directory_ / "redis.sock").string()) {
     // Its own log tells pids and times.
     real::Command command = make({"redis-server", "--port", "0", "--unixsocket", socket_, "--dir",
                                   directory_.string(), "--save", "", "--appendonly", "no",
                                   "--enable-debug-command", "yes", "--loglevel", "warning"});
     if (served)
-      served_ = std::make_unique<real::Served>(std::move(command), directory_);
+      served_ = std::make_unique<real::Served>(std::move(command), directory_, options);
     else
       native_ = std::make_unique<real::Process>(std::move(command));
     const bool answers = real::holds_in_time(
@@ -28,7 +30,8 @@ class Redis {
   /// What redis-cli prints.
   std::string said(std::vector<std::string> words, std::string input = {}) {
     words.insert(words.begin(), {"redis-cli", "-s", socket_});
-    const real::Outcome outcome = real::Process(make(std::move(words), std::move(input))).wait();
+    const real::Outcome outcome =
+        real::Process(make(std::move(words), std::move(input))).wait(patience_);
     return outcome.output + outcome.errors;
   }
   real::Command benchmark(std::vector<std::string> words) const {
@@ -41,6 +44,7 @@ class Redis {
     CHECK(outcome.exited_with(0));
     CHECK(outcome.errors.find("Error") == std::string::npos);
   }
+  void set_patience(std::chrono::seconds patience) { patience_ = patience; }
   std::string digest() {
     const std::string text = said({"DEBUG", "DIGEST"});
     CHECK(text.size() == 41);  // 40 digits
@@ -53,12 +57,14 @@ class Redis {
     const std::size_t start = at + field.size() + 1;
     return text.substr(start, text.find_first_of("\r\n", start) - start);
   }
-  void stop() {
+  /// Ends it; returns what it had resident at most.
+  std::uint64_t stop(std::chrono::seconds patience = real::kPatience) {
     // The server closes the connection instead of answering.
     said({"SHUTDOWN", "NOSAVE"});
-    const real::Outcome outcome = served_ ? served_->wait() : native_->wait();
+    const real::Outcome outcome = served_ ? served_->wait(patience) : native_->wait(patience);
     INFO(outcome.output << outcome.errors);
     CHECK(outcome.exited_with(0));
+    return outcome.peak_bytes;
   }
   const nlohmann::json& statistics() const { return served_->statistics(); }
 
@@ -70,6 +76,7 @@ class Redis {
 
   std::filesystem::path directory_;
   std::string socket_;
+  std::chrono::seconds patience_ = real::kPatience;
   std::unique_ptr<real::Process> native_;
   std::unique_ptr<real::Served> served_;
 };
@@ -158,4 +165,29 @@ TEST_CASE("redis-server's child saves every value while the server changes them"
       "return {wrong, #keys > 20000 and 'all there' or #keys}";
   CHECK(again.said({"EVAL", wrong_values, "0"}) == "0\nall there\n");
   again.stop();
+}
+
+TEST_CASE("redis-server dumps and reloads what is four times its memory", "[.quarter]") {
+  // Values of 1000 bytes.
+  const std::string keys = std::to_string(real::quarter_bytes() / 1200);
+  std::uint64_t need = 0;
+  std::vector<std::string> digests[2];
+  for (const bool served : {false, true}) {
+    const real::TemporaryDirectory directory;
+    const std::vector<std::string> options{"--memory", std::to_string(need / 4)};
+    Redis redis(directory, served, served ? options : std::vector<std::string>{});
+    redis.set_patience(real::kQuarterPatience);
+    std::vector<std::string>& seen = digests[served ? 1 : 0];
+    CHECK(redis.said({"DEBUG", "POPULATE", keys, "key", "1000"}) == "OK\n");
+    seen.push_back(redis.digest());
+    CHECK(redis.said({"DEBUG", "RELOAD"}) == "OK\n");
+    seen.push_back(redis.digest());
+    CHECK(redis.said({"DBSIZE"}) == keys + "\n");
+    const std::uint64_t peak = redis.stop(real::kQuarterPatience);
+    if (!served) need = peak;
+    if (served) expect_served(redis);
+    if (served) CHECK(redis.statistics()["pageouts"].get<std::uint64_t>() > 0);
+    CHECK(seen[0] == seen[1]);
+  }
+  CHECK(digests[0] == digests[1]);
 }
