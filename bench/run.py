@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import sys
 
 from suite import rows, table
@@ -32,8 +33,9 @@ class Bench:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parts = {part.__name__: part for part in rows.ALL}
-    parser.add_argument("parts", metavar="PART", nargs="*", choices=[[], *parts], help="what to measure: " + ", ".join(parts))
+    parts = {part.__name__: part for part in rows.ALL + rows.ON_REQUEST}
+    parser.add_argument("parts", metavar="PART", nargs="*", choices=[[], *parts], help="what to measure: " + ", ".join(parts)
+                        + "; all but " + ", ".join(part.__name__ for part in rows.ON_REQUEST) + " unless named")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes: under two minutes")
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     parser.add_argument("--compare", metavar="FILE", nargs="?", const=str(ROOT / "bench/baseline.json"),
@@ -65,6 +67,8 @@ def write_table(text):
 
 
 def main():
+    # What was set up is taken down, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = arguments()
     bench = Bench(options)
     where = machine()

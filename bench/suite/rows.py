@@ -289,4 +289,6 @@ def paging(bench):
                 yield in_turns(pair, rounds, kernel, served)
 
 
-ALL = [first_touch, random_faults, many_faults, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory, paging]
+ALL = [first_touch, random_faults, many_faults, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory]
+# Takes minutes, root, and swap files of the kernel's.
+ON_REQUEST = [paging]
