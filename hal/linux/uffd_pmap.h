@@ -25,7 +25,7 @@ namespace hal {
 class PageTaker {
  public:
   virtual ~PageTaker() = default;
-  /// As Pmap::take_pages(). Calls `done` in any case, never from inside.
+  /// As Pmap::take_pages(). Calls `done` in any case.
   virtual void take(VirtualRange range, Taking how, LeftDone done) = 0;
 };
 

@@ -172,32 +172,22 @@ void SimPmap::forget(SimWaiter& waiter) {
 }
 
 Pmap::Entered SimPmap::enter_zero(VirtualRange range, bool shared) {
-  const std::lock_guard guard(memory_->lock());
-  Entered entered;
-  if (!alive_) {
-    entered.outcome = Outcome::gone;
-    return entered;
-  }
-  for (VirtualAddress at = range.start(); at < range.end(); at = at + kPageSize) {
-    const SimRegion* region = find(at);
-    if (region == nullptr || region->kind != SimRegion::Kind::anonymous) {
-      if (entered.pages == 0) entered.outcome = Outcome::retry;
-      break;
-    }
-    if (pages_.find(at) != nullptr) {
-      if (entered.pages == 0) wake_locked(page_at(at));
-      break;
-    }
-    SimPage& page = pages_.entry(at);
+  return enter(range, [&](VirtualAddress, SimPage& page) {
     page.frame = shared ? memory_->zero_frame() : std::make_shared<SimFrame>();
     page.owned = !shared;
-    ++entered.pages;
-  }
-  wake_locked(VirtualRange(range.start(), range.start() + bytes_from_pages(entered.pages)));
-  return entered;
+  });
 }
 
 Pmap::Entered SimPmap::enter_pages(VirtualRange range, const std::byte* content) {
+  return enter(range, [&](VirtualAddress at, SimPage& page) {
+    page.frame = std::make_shared<SimFrame>();
+    page.owned = true;
+    std::memcpy(page.frame->bytes.data(), content + (at - range.start()), kPageSize);
+  });
+}
+
+Pmap::Entered SimPmap::enter(VirtualRange range,
+                             const std::function<void(VirtualAddress, SimPage&)>& make) {
   const std::lock_guard guard(memory_->lock());
   Entered entered;
   if (!alive_) {
@@ -214,10 +204,7 @@ Pmap::Entered SimPmap::enter_pages(VirtualRange range, const std::byte* content)
       if (entered.pages == 0) wake_locked(page_at(at));
       break;
     }
-    SimPage& page = pages_.entry(at);
-    page.frame = std::make_shared<SimFrame>();
-    page.owned = true;
-    std::memcpy(page.frame->bytes.data(), content + (at - range.start()), kPageSize);
+    make(at, pages_.entry(at));
     ++entered.pages;
   }
   wake_locked(VirtualRange(range.start(), range.start() + bytes_from_pages(entered.pages)));

@@ -11,7 +11,6 @@
 // somebody wakes the page: a server that forgets to wake stays caught in the act.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -110,8 +109,6 @@ class SimPmap final : public Pmap {
   bool answer_taken();
   /// It ends with the program: what it was asked to do, it may have done or not.
   void abandon_orders();
-  /// Whether there is such a thread.
-  void set_takes(bool on) { takes_ = on; }
   /// Memory is short: what lazy_free gave up goes.
   void drop_lazy_pages();
 
@@ -131,7 +128,7 @@ class SimPmap final : public Pmap {
 
   Entered enter_zero(VirtualRange range, bool shared) override;
   Entered enter_pages(VirtualRange range, const std::byte* content) override;
-  bool can_take() override { return takes_; }
+  bool can_take() override { return true; }
   void take_pages(VirtualRange range, Taking how, LeftDone done) override;
   void kill() override;
   std::string describe() const override { return "a simulated program"; }
@@ -150,6 +147,9 @@ class SimPmap final : public Pmap {
  private:
   friend class SimBacking;
   using Regions = std::map<std::uint64_t, SimRegion>;
+
+  /// Enters pages, each as `make` fills it in.
+  Entered enter(VirtualRange range, const std::function<void(VirtualAddress, SimPage&)>& make);
 
   // All of these need the memory's lock.
   SimRegion* find(VirtualAddress address);
@@ -193,7 +193,6 @@ class SimPmap final : public Pmap {
     std::vector<std::byte> content;
   };
 
-  std::atomic<bool> takes_{true};
   std::deque<Order> ordered_;             // memory_->lock()
   std::deque<Order> taken_;               // memory_->lock()
   Regions regions_;                       // memory_->lock(); by start

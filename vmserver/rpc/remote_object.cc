@@ -44,6 +44,11 @@ bool may_write(const hal::SharedDescriptor& descriptor) {
   return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
+// Whether nothing of `run` is missing from these parts of it.
+bool is_whole(const std::vector<PageRange>& parts, PageRange run) {
+  return parts.size() == 1 && parts.front() == run;
+}
+
 hal::FileStamp stamp_of(protocol::FileStamp::Reader stamp) {
   return {stamp.getModified(), stamp.getChanged(), stamp.getBytes()};
 }
@@ -311,8 +316,7 @@ void RemoteObject::lose(const std::vector<PageRange>& pages) {
   for (auto job = jobs_.begin(); job != jobs_.end();) {
     const auto next = std::next(job);
     if (job->transfer->kind == Transfer::Kind::page_in) {
-      const std::vector<PageRange> kept = lost_.outside(job->transfer->pages);
-      if (kept.size() != 1 || kept.front() != job->transfer->pages) {
+      if (!is_whole(lost_.outside(job->transfer->pages), job->transfer->pages)) {
         job->error = Error::io;
         finish(job);
       }
@@ -450,7 +454,7 @@ std::vector<PageRange> RemoteObject::runs_to_fill(Job& job) {
   std::vector<PageRange> runs;
   for (const PageRange run : absent) {
     const std::vector<PageRange> kept = lost_.outside(run);
-    if (kept.size() != 1 || kept.front() != run) {
+    if (!is_whole(kept, run)) {
       owner_.complain(text(job) + ": was lost with a pager that died");
       job.error = Error::io;
     }

@@ -5,7 +5,7 @@
 //   swap pages      in the memory of the swap space: on their way out, or just back in
 //
 // Without a limit nothing is counted. With one, nobody is given a page that is not free: a fault
-// asks for a Grant first, and is put off where there is none. The page-out daemon (vm/pageout.h) is
+// asks first (admit()), and is put off where there is none. The page-out daemon (vm/pageout.h) is
 // kicked before that point and has what was put off tried again.
 //
 // Locks: its own comes last, and is held for a few instructions only.

@@ -9,6 +9,7 @@
 
 #include "vmserver/vm/calls/table.h"
 #include "vmserver/vm/hooks.h"
+#include "vmserver/vm/page_ranges.h"
 #include "vmserver/vm/vm_object.h"
 
 namespace vm {
@@ -31,8 +32,6 @@ VirtualRange hull(VirtualRange a, VirtualRange b) {
   if (b.empty()) return a;
   return {std::min(a.start(), b.start()), std::max(a.end(), b.end())};
 }
-
-VirtualRange page_at(VirtualAddress page) { return {page, page + hal::kPageSize}; }
 
 }  // namespace
 
@@ -113,12 +112,10 @@ void VmSpace::undo(Call& call, const Answer& answer, Error error) {
 void VmSpace::fault(VirtualAddress page, bool write) {
   ++faults_;
   ++machine_.counters().faults;
-  answer_fault(page, write);
+  fault_again(page, write);
 }
 
-void VmSpace::fault_again(VirtualAddress page, bool write) { answer_fault(page, write); }
-
-void VmSpace::answer_fault(VirtualAddress page, bool write) {
+void VmSpace::fault_again(VirtualAddress page, bool write) {
   const std::lock_guard guard(lock_);
   MapEntry* entry = map_.find(page);
   if (entry != nullptr && entry->source == Source::gap) entry = grow_stack(*entry, page);

@@ -87,7 +87,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// The program is gone.
   void close();
 
-  // Paging private memory out and in (vm_space_paging.cc). A page that is leaving belongs to nobody
+  // Paging private memory out and in (vm_space_leaving.cc, vm_space_paging.cc). A page that is leaving belongs to nobody
   // for a moment: a fault of it waits, and so does a plan that would take it away.
 
   /// Whether pages leave at all: there is a limit to the memory.
@@ -167,7 +167,6 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
     std::uint64_t granted = 0;
   };
 
-  void answer_fault(hal::VirtualAddress page, bool write);
   // All of these need lock_.
   void fault_private(MapEntry& entry, hal::VirtualAddress page, bool write, std::uint64_t number,
                      FaultWindow::Span span);
@@ -182,6 +181,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// The part of the range up to the first page that is in swap or on its way.
   hal::VirtualRange vacant(hal::VirtualRange range) const;
   bool is_leaving(const hal::Plan& plan) const;
+  bool begin_plan(PutOffPlan& put_off);
   void follow(const hal::Plan& plan);
   void forget_swapped(hal::VirtualRange range);
   void drop_doubles();
@@ -200,7 +200,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void have_left(hal::VirtualRange range, const hal::Left& left);
   void have_left_before_fork(const std::vector<SwappedPages::Run>& gone, const PageSet& unknown);
   void end_leaving();
-  void unshared();
+  void unshared(hal::VirtualRange range);
 
   std::uint64_t clamped_resident() const {
     const std::int64_t pages = resident_;

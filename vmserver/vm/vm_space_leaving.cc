@@ -1,0 +1,292 @@
+// Private memory that leaves: which, how it gets into the swap space, and what forked children have of
+// it. How it comes back, and what plans have to do with it: vm_space_paging.cc.
+//
+// A page leaves, step by step. The daemon calls start_leaving(), which chooses pages, marks their
+// range as leaving and has the pmap take them out. have_left() puts what they held into slots of the
+// swap space, writes down which, and wakes whoever touched them meanwhile. A fault then finds the page
+// in swapped_ and has the slot read back, entered, and given up.
+//
+// What may go wrong is that somebody changes what the page belongs to in between:
+//   a plan takes it away, or changes its protection
+//                          the plan waits until the range has left (before_plan()), takes what is in
+//                          swap away as well, and until the program has carried it out nothing more
+//                          leaves of the range: it would come back as what it was before
+//   a fork                 a page that had been taken out when the host copied the page tables is in
+//                          neither; the child waits for have_left(), too (heirs_). A page that comes
+//                          back while the host may have forked is kept in swap as well (doubles_): a
+//                          child that nobody has heard of yet may be without it
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "vmserver/vm/page_ranges.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace vm {
+
+using hal::PageRange;
+using hal::Pmap;
+using hal::VirtualAddress;
+using hal::VirtualRange;
+
+namespace {
+
+// Most ranges that are remembered as those to leave first.
+constexpr std::size_t kMostPreferred = 256;
+
+}  // namespace
+
+void VmSpace::prefer(VirtualRange range) {
+  if (range.empty() || !pages_leave()) return;
+  if (!preferred_.empty() && preferred_.back().end() == range.start()) {
+    preferred_.back() = VirtualRange(preferred_.back().start(), range.end());
+    return;
+  }
+  if (preferred_.size() == kMostPreferred) preferred_.erase(preferred_.begin());
+  preferred_.push_back(range);
+}
+
+VirtualRange VmSpace::leaving_in(const MapEntry& entry, VirtualRange part) {
+  // What may be stored to and not be read the host does not take out.
+  const bool unfit = entry.protection.writable() && !entry.protection.readable();
+  if (entry.source != Source::anonymous || entry.wired || entry.in_transit || unfit) return {};
+  while (!part.empty()) {
+    const VirtualRange there = pmap_->first_mapped(part, Pmap::kMostLeaving);
+    if (there.empty()) return {};
+    VirtualAddress end =
+        std::min(part.end(), there.start() + hal::bytes_from_pages(Pmap::kMostLeaving));
+    VirtualAddress skip_to = there.start();
+    const auto keep_clear = [&](VirtualRange other) {
+      if (other.contains(skip_to)) skip_to = other.end();
+      if (other.start() > there.start()) end = std::min(end, std::max(other.start(), skip_to));
+    };
+    for (VirtualRange range : unsettled_) keep_clear(range);
+    for (const Coming& coming : coming_) keep_clear(coming.pages);
+    if (skip_to == there.start() && skip_to < end) return {there.start(), end};
+    part = VirtualRange(std::max(skip_to, there.start() + hal::kPageSize), part.end());
+  }
+  return {};
+}
+
+VirtualRange VmSpace::choose_leaving() {
+  while (!preferred_.empty()) {
+    VirtualRange& first = preferred_.front();
+    for (auto it = map_.first_in(first); it != map_.end() && it->range.start() < first.end(); ++it) {
+      const VirtualRange chosen = leaving_in(*it, it->range.intersect(first));
+      if (chosen.empty()) continue;
+      first = VirtualRange(chosen.end(), first.end());
+      return chosen;
+    }
+    preferred_.erase(preferred_.begin());
+  }
+  const VirtualRange bounds = layout_.bounds;
+  for (int round = 0; round < 2; ++round) {
+    const VirtualRange rest(std::max(hand_, bounds.start()), bounds.end());
+    for (auto it = map_.first_in(rest); it != map_.end(); ++it) {
+      const VirtualRange chosen = leaving_in(*it, it->range.intersect(rest));
+      if (chosen.empty()) continue;
+      hand_ = chosen.end();
+      return chosen;
+    }
+    // It comes round. If nothing left, what is there may be shared since a fork.
+    hand_ = bounds.start();
+    unsharing_ = fruitless_ && forked_ && !unsharing_;
+    fruitless_ = true;
+  }
+  return {};
+}
+
+bool VmSpace::start_leaving() {
+  if (!machine_.swap().open()) return false;
+  VirtualRange range;
+  auto how = hal::Taking::move;
+  {
+    const std::lock_guard guard(lock_);
+    if (closed_ || keeps_ || taking_ || !leaving_.empty() || !pmap_->can_take()) return false;
+    // What is in swap as well would leave with what was stored to it since; a child needs it without.
+    drop_doubles();
+    if (!doubles_.empty()) return false;
+    const VirtualRange first = preferred_.empty() ? VirtualRange() : preferred_.front();
+    range = choose_leaving();
+    if (range.empty()) return false;
+    taking_ = true;
+    if (!map_.find(range.start())->protection.writable()) {
+      how = hal::Taking::copy;
+    } else if (unsharing_ && !first.contains(range)) {
+      how = hal::Taking::unshare;
+    }
+    // Pages that are unshared stay where they are, and their faults have to be answered: by the very
+    // thread that does it.
+    if (how != hal::Taking::unshare) {
+      leaving_ = range;
+      there_.clear();
+      pmap_->mapped_pages(range, [&](hal::PageRun run) { there_ += numbers(run.range); });
+    }
+  }
+  // It stays until it is answered: children may wait for that.
+  pmap_->take_pages(range, how,
+                    [self = shared_from_this(), how, range](const hal::Left& left) {
+                      if (how == hal::Taking::unshare) return self->unshared(range);
+                      self->have_left(range, left);
+                    });
+  return true;
+}
+
+void VmSpace::unshared(VirtualRange range) {
+  {
+    const std::lock_guard guard(lock_);
+    // These are the next to leave: copies are more than there is room for.
+    preferred_.insert(preferred_.begin(), range);
+    taking_ = false;
+    fruitless_ = false;
+  }
+  machine_.memory().kick();
+}
+
+void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
+  static constexpr std::array<std::byte, hal::kPageSize> kZeroes{};
+  std::vector<SwappedPages::Run> gone;
+  std::vector<std::shared_ptr<VmSpace>> heirs;
+  // Whether they left is known to nobody when the program ended before it said so.
+  PageSet unknown;
+  {
+    const std::lock_guard guard(lock_);
+    if (left.content == nullptr) unknown.swap(there_);
+    const std::byte* content = left.content;
+    const auto has_left = [&](std::uint64_t i) {
+      return i < Pmap::kMostLeaving && (left.pages >> i & 1) != 0;
+    };
+    const auto is_zero = [&](std::uint64_t i) {
+      return std::memcmp(kZeroes.data(), content + hal::bytes_from_pages(i), hal::kPageSize) == 0;
+    };
+    for (std::uint64_t i = 0; i < range.pages();) {
+      if (!has_left(i)) {
+        ++i;
+        continue;
+      }
+      const bool zero = is_zero(0);
+      std::uint64_t count = 1;
+      while (i + count < range.pages() && has_left(i + count) && is_zero(count) == zero) ++count;
+      const VirtualAddress from = range.start() + hal::bytes_from_pages(i);
+      const VirtualRange part(from, from + hal::bytes_from_pages(count));
+      forget_swapped(part);
+      if (!closed_ && zero) {
+        gone.push_back({part, {}});  // needs no slot: whoever touches it finds zeroes
+      } else if (!closed_) {
+        store(part, content, gone);
+      }
+      content += part.bytes();
+      i += count;
+    }
+    std::int64_t pages = 0;
+    for (const SwappedPages::Run& run : gone) pages += static_cast<std::int64_t>(run.pages.pages());
+    if (pages != 0) fruitless_ = false;
+    if (!closed_) add_resident(-std::min<std::int64_t>(pages, resident_));
+    machine_.counters().deactivated += static_cast<std::uint64_t>(pages);
+    heirs = take_heirs(gone);
+  }
+  for (const auto& heir : heirs) heir->have_left_before_fork(gone, unknown);
+  end_leaving();
+}
+
+void VmSpace::store(VirtualRange pages, const std::byte* content,
+                    std::vector<SwappedPages::Run>& stored) {
+  VirtualAddress at = pages.start();
+  try {
+    machine_.swap().store(pages.pages(), content, [&](PageRange slots) {
+      swapped_.insert(at, slots);
+      stored.push_back({VirtualRange(at, at + slots.bytes()), slots});
+      at = at + slots.bytes();
+    });
+  } catch (const std::system_error& error) {
+    const VirtualRange lost(at, pages.end());
+    spdlog::error("{}: {} pages at {:#x} have left and cannot be kept: {}", pmap_->describe(),
+                  lost.pages(), at.value(), error.what());
+    pmap_->fail(lost);
+  }
+}
+
+// What has left is held for each of them.
+std::vector<std::shared_ptr<VmSpace>> VmSpace::take_heirs(
+    const std::vector<SwappedPages::Run>& gone) {
+  std::vector<std::shared_ptr<VmSpace>> heirs;
+  for (const std::weak_ptr<VmSpace>& weak : std::exchange(heirs_, {})) {
+    auto heir = weak.lock();
+    if (!heir) continue;
+    for (const SwappedPages::Run& run : gone) machine_.swap().hold(run.slots);
+    heirs.push_back(std::move(heir));
+  }
+  return heirs;
+}
+
+// What left its parent before the host copied the page tables, or perhaps after it: then it has the
+// page, too, and what is in swap is never asked for. Of `unknown`, what it has not is lost.
+void VmSpace::have_left_before_fork(const std::vector<SwappedPages::Run>& gone,
+                                    const PageSet& unknown) {
+  std::vector<std::shared_ptr<VmSpace>> heirs;
+  {
+    const std::lock_guard guard(lock_);
+    heirs = take_heirs(gone);
+    for (const SwappedPages::Run& run : gone) {
+      if (!closed_) forget_swapped(run.pages);
+      // Of a part of it the child may have nothing.
+      for (std::uint64_t i = 0; i < run.slots.count(); ++i) {
+        const PageRange slot(run.slots.first() + i, 1);
+        const VirtualAddress at = run.pages.start() + hal::bytes_from_pages(i);
+        const MapEntry* entry = closed_ ? nullptr : map_.find(at);
+        if (entry == nullptr || entry->source != Source::anonymous ||
+            entry->inherit == hal::Inherit::zero) {
+          machine_.swap().release(slot);
+        } else {
+          swapped_.insert(at, slot);
+        }
+      }
+    }
+    if (!unknown.empty() && !closed_) {
+      PageSet lost = unknown;
+      pmap_->mapped_pages(leaving_, [&](hal::PageRun run) { lost -= numbers(run.range); });
+      for (const auto& part : lost) lose({range_of(part), {}});
+    }
+  }
+  for (const auto& heir : heirs) heir->have_left_before_fork(gone, unknown);
+  end_leaving();
+}
+
+void VmSpace::end_leaving() {
+  std::vector<PutOffPlan> plans;
+  std::vector<std::function<void()>> others;
+  {
+    const std::lock_guard guard(lock_);
+    const VirtualRange range = std::exchange(leaving_, {});
+    taking_ = false;
+    pmap_->wake(range);
+    std::vector<PutOffPlan> waiting = std::exchange(put_off_, {});
+    for (PutOffPlan& put_off : waiting) {
+      if (begin_plan(put_off)) plans.push_back(std::move(put_off));
+    }
+    others.swap(until_left_);
+  }
+  for (PutOffPlan& put_off : plans) put_off.go();
+  for (const auto& other : others) other();
+  machine_.memory().kick();
+}
+
+void VmSpace::inherit_swapped(VmSpace& child) {
+  forked_ = child.forked_ = true;
+  for (MapEntry& entry : child.map_) {
+    if (entry.source != Source::anonymous || entry.inherit == hal::Inherit::zero) continue;
+    swapped_.for_each_in(entry.range, [&](const SwappedPages::Run& run) {
+      machine_.swap().hold(run.slots);
+      child.swapped_.insert(run.pages.start(), run.slots);
+    });
+  }
+  if (leaving_.empty()) return;
+  child.leaving_ = leaving_;
+  heirs_.push_back(child.weak_from_this());
+}
+
+}  // namespace vm
