@@ -144,6 +144,8 @@ class Pmap {
   /// Pages of private memory, the host's own as well; one that forks share counts by its part. Nothing
   /// when that cannot be told.
   virtual std::optional<std::uint64_t> proportional_pages() = 0;
+  /// RLIMIT_RSS, in whole pages. Nothing when there is none, or that cannot be told.
+  virtual std::optional<std::uint64_t> resident_limit() = 0;
 
   /// What is mapped in `within`, managed or not, by address. Throws std::system_error.
   virtual std::vector<HostMapping> host_mappings(VirtualRange within) = 0;

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -406,6 +407,13 @@ std::optional<std::uint64_t> UffdPmap::proportional_pages() {
   const char* const field = std::strstr(text, kField);
   if (field == nullptr) return std::nullopt;
   return std::strtoull(field + sizeof(kField) - 1, nullptr, 10) * 1024 / kPageSize;
+}
+
+std::optional<std::uint64_t> UffdPmap::resident_limit() {
+  rlimit limit{};
+  if (pid_ == 0 || prlimit(pid_, RLIMIT_RSS, nullptr, &limit) != 0) return std::nullopt;
+  if (limit.rlim_cur == RLIM_INFINITY) return std::nullopt;
+  return limit.rlim_cur / kPageSize;
 }
 
 std::vector<HostMapping> UffdPmap::host_mappings(VirtualRange within) {

@@ -88,6 +88,7 @@ class UffdPmap final : public Pmap {
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
   VirtualRange first_mapped(VirtualRange within, std::uint64_t most) override;
   std::optional<std::uint64_t> proportional_pages() override;
+  std::optional<std::uint64_t> resident_limit() override;
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
  private:

@@ -107,6 +107,8 @@ class SimPmap final : public Pmap {
   }
   bool take_ordered();
   bool answer_taken();
+  /// Its RLIMIT_RSS, in pages; before the server asks.
+  void set_resident_limit(std::uint64_t pages) { resident_limit_ = pages; }
   /// It ends with the program: what it was asked to do, it may have done or not.
   void abandon_orders();
   /// Memory is short: what lazy_free gave up goes.
@@ -142,6 +144,7 @@ class SimPmap final : public Pmap {
   bool mapped_pages(VirtualRange range, const std::function<void(PageRun)>& sink) override;
   VirtualRange first_mapped(VirtualRange within, std::uint64_t most) override;
   std::optional<std::uint64_t> proportional_pages() override;
+  std::optional<std::uint64_t> resident_limit() override { return resident_limit_; }
   std::vector<HostMapping> host_mappings(VirtualRange within) override;
 
  private:
@@ -193,6 +196,7 @@ class SimPmap final : public Pmap {
     std::vector<std::byte> content;
   };
 
+  std::optional<std::uint64_t> resident_limit_;
   std::deque<Order> ordered_;             // memory_->lock()
   std::deque<Order> taken_;               // memory_->lock()
   Regions regions_;                       // memory_->lock(); by start

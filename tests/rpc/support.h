@@ -35,8 +35,14 @@ class FakeInspector final : public vm::Inspector {
   std::vector<vm::SpaceReport> spaces() override;
   bool map(std::int32_t pid, std::vector<vm::EntryReport>& entries) override;
   vm::Statistics statistics() override;
+  vm::LimitSet set_limit(std::int32_t pid, std::uint64_t pages) override {
+    limit = pages;
+    return pid == 42 ? vm::LimitSet::done : vm::LimitSet::not_served;
+  }
   std::uint32_t drain() override { return 2; }
   vm::ExecTrace& exec_trace() override { return exec_trace_; }
+
+  std::uint64_t limit = 0;  ///< the last one set
 
  private:
   vm::ExecTrace exec_trace_;

@@ -36,6 +36,19 @@ constexpr std::chrono::seconds kEndGrace{5};
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// Runs until it is stopped. What somebody forgot to catch costs the one whose turn it was, not all who
+// are served.
+void run_loop(boost::asio::io_context& context, const std::string& name) {
+  for (;;) {
+    try {
+      context.run();
+      return;
+    } catch (const std::exception& error) {
+      spdlog::critical("{}: not caught where it belongs: {}", name, error.what());
+    }
+  }
+}
+
 }  // namespace
 
 ProgramServer::ProgramServer() {
@@ -51,7 +64,7 @@ ProgramServer::~ProgramServer() {
 void ProgramServer::Thread::start(const std::string& name) {
   thread = std::thread([this, name] {
     pthread_setname_np(pthread_self(), name.c_str());
-    context.run();
+    run_loop(context, name);
   });
 }
 
@@ -157,7 +170,7 @@ bool ProgramServer::run() {
   });
   accept();
   sweep();
-  calls_.run();
+  run_loop(calls_, "vm-calls");
   for (const auto& thread : fault_threads_) thread->stop();
   stubs_.stop();
   unlink(path_.c_str());
@@ -325,7 +338,8 @@ vm::Statistics ProgramServer::statistics() {
                    .lost_pages = swap.lost,
                    .wired_pages = machine_->wired_pages(),
                    .deactivations = counters.deactivated,
-                   .reactivations = counters.reactivations};
+                   .reactivations = counters.reactivations,
+                   .copies = counters.copied};
   for (unsigned number = 0; number < counters.calls.size(); ++number) {
     if (const char* name = vm::calls::name(number)) {
       result.calls.emplace_back(name, counters.calls[number].load());
@@ -343,6 +357,16 @@ vm::Statistics ProgramServer::statistics() {
     result.resident_pages += object->resident_pages();
   }
   return result;
+}
+
+vm::LimitSet ProgramServer::set_limit(std::int32_t pid, std::uint64_t pages) {
+  if (!machine_->memory().limited()) return vm::LimitSet::unlimited_server;
+  for (const std::shared_ptr<Session>& session : all()) {
+    if (session->pid() != pid || session->space() == nullptr) continue;
+    session->space()->set_limit(pages);
+    return vm::LimitSet::done;
+  }
+  return vm::LimitSet::not_served;
 }
 
 std::uint32_t ProgramServer::drain() {

@@ -52,6 +52,7 @@ class ProgramServer final : public vm::Inspector {
   std::vector<vm::SpaceReport> spaces() override;
   bool map(std::int32_t pid, std::vector<vm::EntryReport>& entries) override;
   vm::Statistics statistics() override;
+  vm::LimitSet set_limit(std::int32_t pid, std::uint64_t pages) override;
   std::uint32_t drain() override;
   vm::ExecTrace& exec_trace() override { return machine_->exec_trace(); }
 

@@ -52,6 +52,7 @@ std::shared_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   for (VirtualRange range : moving) child->keep_clear_of(range);
   for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.placement));
   if (pages_leave()) inherit_swapped(*child);
+  child->limit_ = limit_.load();
   return child;
 }
 

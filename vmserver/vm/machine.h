@@ -31,9 +31,10 @@ struct Counters {
   std::atomic<std::uint64_t> faults{0};
   std::atomic<std::uint64_t> zero_fills{0};
   std::atomic<std::uint64_t> pageins{0};
-  std::atomic<std::uint64_t> pageouts{0};
+  std::atomic<std::uint64_t> pageouts{0};       ///< pages that a pager was given, and has
   std::atomic<std::uint64_t> deactivated{0};    ///< private pages that left a program
   std::atomic<std::uint64_t> reactivations{0};  ///< and came back before they were with the pager only
+  std::atomic<std::uint64_t> copied{0};         ///< that the host copied for a store after a fork
   std::atomic<std::uint64_t> forks{0};
   std::atomic<std::uint64_t> failed_faults{0};
   std::atomic<std::uint64_t> sessions_rejected{0};
@@ -102,6 +103,12 @@ class Machine {
   /// Any thread.
   void later(std::chrono::milliseconds delay, std::function<void()> call) {
     if (timer_) timer_(delay, std::move(call));
+  }
+
+  /// A pager has answered for pages that it was given, and has taken them or not.
+  void page_out_over(std::uint64_t pages, bool taken) {
+    memory_.add_paging_out(-static_cast<std::int64_t>(pages));
+    if (taken) counters_.pageouts += pages;
   }
 
  private:

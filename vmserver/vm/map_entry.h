@@ -17,6 +17,7 @@
 #include "hal/protection.h"
 #include "vmserver/vm/call_types.h"
 #include "vmserver/vm/fault_window.h"
+#include "vmserver/vm/swap_window.h"
 
 namespace vm {
 
@@ -61,6 +62,7 @@ struct MapEntry : MapHook, ObjectHook {
   std::shared_ptr<VmObject> snapshot;          // S
   hal::PageIndex snapshot_page;                // S  at range.start()
   FaultWindow window;                          // S
+  SwapWindow swap_window;                      // S
   std::string path;                            // S  of host and device entries
 
   hal::PageIndex page_at(hal::VirtualAddress address) const {

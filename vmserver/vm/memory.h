@@ -41,12 +41,13 @@ class Memory {
     const std::uint64_t in_use = used();
     return in_use < limit_ ? limit_ - in_use : 0;
   }
-  /// Below it the daemon works, and it stops there: FreeBSD's v_free_target.
-  std::uint64_t free_target() const;
+  /// Below the first the daemon works, until there is as much as the second: what it does for one
+  /// page it could as well do for many. FreeBSD's v_free_min and v_free_target.
+  std::uint64_t free_min() const;
+  std::uint64_t free_target() const { return free_min() + free_min() / 2; }
 
   void add_private(std::int64_t pages) { private_ += pages; }
   void add_objects(std::int64_t pages) { objects_ += pages; }
-  void set_objects(std::uint64_t pages) { objects_ = static_cast<std::int64_t>(pages); }
   void add_swap(std::int64_t pages) { swap_ += pages; }
 
   /// As many of `wanted` pages as are free, counted as private ones right away. Kicks the daemon
@@ -58,6 +59,10 @@ class Memory {
   /// Pages that were admitted until now.
   std::uint64_t granted() const { return granted_; }
 
+  /// Pages that a pager was given and has not answered for: it may be slow, but nobody is stuck.
+  void add_paging_out(std::int64_t pages) { paging_out_ += pages; }
+  bool is_paging_out() const { return paging_out_ != 0; }
+
   /// A fault that found no memory: tried again once there is some.
   struct PutOff {
     std::weak_ptr<VmSpace> space;
@@ -65,6 +70,8 @@ class Memory {
     bool write = false;
   };
   void put_off(PutOff fault);
+  /// The same for one whose program has to make room itself first.
+  void put_off_again(PutOff fault);
   std::vector<PutOff> take_put_off();
   bool anybody_waits() const { return waiting_ != 0; }
 
@@ -83,6 +90,7 @@ class Memory {
   std::atomic<std::int64_t> private_{0};
   std::atomic<std::int64_t> objects_{0};
   std::atomic<std::int64_t> swap_{0};
+  std::atomic<std::int64_t> paging_out_{0};
   std::atomic<std::uint64_t> granted_{0};
   std::atomic<std::size_t> waiting_{0};
   std::function<void()> kick_;

@@ -17,11 +17,15 @@ namespace {
 
 // How often is looked what programs, and the host for them, did by themselves.
 constexpr std::chrono::milliseconds kRecountPeriod{500};
-// The same while memory is short: copies that the host makes after a fork show only so.
-constexpr std::chrono::milliseconds kShortRecountPeriod{50};
+// The same while memory is short: copies that the host makes after a fork show only so. And so many
+// times as long as it takes, at least.
+constexpr std::chrono::milliseconds kShortRecountPeriod{10};
+constexpr int kRecountPause = 10;
 constexpr std::chrono::milliseconds kIdlePeriod{100};
 // After so long without a page becoming free, somebody has to go.
 constexpr std::chrono::seconds kStuck{5};
+// And so long a disk may take before it counts as one that never answers.
+constexpr std::chrono::seconds kSlow{60};
 // Pages on their way to the pager at a time: enough for a disk to be busy, and not so much that what
 // is asked for waits long behind it.
 constexpr std::uint64_t kMostLaundering = 4096;
@@ -73,14 +77,18 @@ void PageoutDaemon::run() {
 bool PageoutDaemon::pass(Clock::time_point now) {
   Memory& memory = machine_.memory();
   SwapSpace& swap = machine_.swap();
-  const bool is_short = memory.free() < memory.free_target();
-  if (now - recounted_ >= (is_short ? kShortRecountPeriod : kRecountPeriod)) {
+  const bool is_short = memory.free() < memory.free_min();
+  if (now - recounted_ >= std::max<Clock::duration>(is_short ? kShortRecountPeriod : kRecountPeriod,
+                                                    kRecountPause * recount_took_)) {
     recounted_ = now;
+    const Clock::time_point begun = Clock::now();
     recount();
+    recount_took_ = Clock::now() - begun;
   }
-  bool moving = try_again();
+  bool moving = shrink_to_limits();
+  moving = try_again() || moving;
   const std::uint64_t free = memory.free();
-  if (free >= memory.free_target()) {
+  if (free >= memory.free_min()) {
     swap.flush_discards();
     moved_ = now;
     return moving;
@@ -111,24 +119,45 @@ bool PageoutDaemon::pass(Clock::time_point now) {
 bool PageoutDaemon::try_again() {
   Memory& memory = machine_.memory();
   if (!memory.anybody_waits() || memory.free() == 0) return false;
+  bool any = false;
   for (const Memory::PutOff& fault : memory.take_put_off()) {
-    if (const auto space = fault.space.lock()) space->fault_again(fault.page, fault.write);
+    const auto space = fault.space.lock();
+    if (!space) continue;
+    if (!space->has_room()) {
+      memory.put_off_again(fault);
+      continue;
+    }
+    space->fault_again(fault.page, fault.write);
+    any = true;
   }
-  return true;
+  return any;
+}
+
+// Programs that have a limit of their own.
+bool PageoutDaemon::shrink_to_limits() {
+  bool any = false;
+  for (const auto& space : machine_.spaces()) {
+    if (space->shall_shrink() && space->start_leaving()) any = true;
+  }
+  return any;
 }
 
 void PageoutDaemon::recount() {
-  std::uint64_t pages = 0;
-  for (const auto& object : machine_.objects().all()) {
-    if (object->counts()) pages += object->resident_pages();
-  }
-  machine_.memory().set_objects(pages);
+  for (const auto& object : machine_.objects().all()) object->recount();
   for (const auto& space : machine_.spaces()) space->recount();
 }
 
 std::uint64_t PageoutDaemon::take_from_programs(std::uint64_t most) {
-  const auto spaces = machine_.spaces();
+  std::vector<std::shared_ptr<VmSpace>> spaces = machine_.spaces();
   std::uint64_t asked = 0;
+  for (const auto& space : spaces) {
+    if (asked < most && space->has_more_than_its_share() &&
+        (space->start_leaving() || space->is_giving())) {
+      asked += hal::Pmap::kMostLeaving;
+    }
+  }
+  // Others keep what they have for as long as these give.
+  if (asked != 0) return asked;
   std::size_t refused = 0;
   for (unsigned orders = 0; orders < kMostOrders && asked < most && refused < spaces.size();) {
     if (spaces[next_space_++ % spaces.size()]->start_leaving()) {
@@ -145,6 +174,9 @@ std::uint64_t PageoutDaemon::take_from_programs(std::uint64_t most) {
 std::uint64_t PageoutDaemon::take_from_objects(std::uint64_t most) {
   const auto objects = machine_.objects().all();
   std::uint64_t dropped = 0;
+  for (const auto& object : objects) {
+    if (dropped < most) dropped += object->drop_used_up(most - dropped);
+  }
   // Once more around, if all that there is was left alone for once.
   for (std::size_t i = 0; i < 2 * objects.size() && dropped < most; ++i) {
     if (i >= objects.size() && dropped != 0) break;
@@ -163,7 +195,7 @@ void PageoutDaemon::look_whether_stuck(Clock::time_point now) {
     moved_ = now;
     return;
   }
-  if (now - moved_ < kStuck) return;
+  if (now - moved_ < (machine_.memory().is_paging_out() ? kSlow : kStuck)) return;
   moved_ = now;
   kill_largest();
 }

@@ -8,7 +8,7 @@
 //
 // Clean pages of files go before anything is laundered: they cost nothing.
 //
-// The daemon works while less than Memory::free_target() is free. It waits for nobody: what it begins
+// The daemon works when less than Memory::free_min() is free, for as much as Memory::free_target(). It waits for nobody: what it begins
 // ends on other threads, which kick it again. When nothing has become free for some seconds although
 // somebody waits, the largest program is ended that has not asked to be spared.
 #pragma once
@@ -40,9 +40,9 @@ class PageoutDaemon {
   bool pass(Clock::time_point now);
 
  private:
-
   void run();
   void kick();
+  bool shrink_to_limits();
   void recount();
   bool try_again();
   std::uint64_t take_from_programs(std::uint64_t most);
@@ -54,6 +54,7 @@ class PageoutDaemon {
   std::size_t next_space_ = 0;
   std::size_t next_object_ = 0;
   Clock::time_point recounted_{};
+  Clock::duration recount_took_{};
   Clock::time_point moved_{};
   std::uint64_t progress_ = 0;
 

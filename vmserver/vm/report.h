@@ -22,6 +22,10 @@ struct SpaceReport {
   std::uint64_t resident_pages = 0;
   std::uint64_t faults = 0;
   std::string personality;
+  // Where memory is limited; pages.
+  std::uint64_t memory_pages = 0;  ///< of private memory, as they are counted
+  std::uint64_t swapped_pages = 0;
+  std::uint64_t limit_pages = 0;  ///< its own limit; 0: none
 };
 
 struct EntryReport {
@@ -48,6 +52,14 @@ struct PagingReport {
   std::uint64_t wired_pages = 0;
   std::uint64_t deactivations = 0;
   std::uint64_t reactivations = 0;
+  std::uint64_t copies = 0;
+};
+
+/// What came of a new limit.
+enum class LimitSet : std::uint8_t {
+  done,
+  not_served,
+  unlimited_server  ///< nothing leaves memory there
 };
 
 struct Statistics {
@@ -75,6 +87,8 @@ class Inspector {
   /// Fills `entries` and returns true, or returns false when `pid` is not served.
   virtual bool map(std::int32_t pid, std::vector<EntryReport>& entries) = 0;
   virtual Statistics statistics() = 0;
+  /// The most pages of private memory that `pid` shall have; 0 for no limit.
+  virtual LimitSet set_limit(std::int32_t pid, std::uint64_t pages) = 0;
   /// The server ends once the last space has gone. Returns how many there are.
   virtual std::uint32_t drain() = 0;
   /// Where to listen to executable mappings; lives as long as what is inspected.

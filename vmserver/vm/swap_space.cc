@@ -36,7 +36,7 @@ class SwapSpace::Flight final : public Transfer {
   SwapSpace& owner_;
 };
 
-SwapSpace::SwapSpace(Machine& machine) : machine_(machine) {}
+SwapSpace::SwapSpace(Machine& machine) : machine_(machine), allocator_(kMostSlots) {}
 
 SwapSpace::~SwapSpace() = default;
 
@@ -81,38 +81,24 @@ void SwapSpace::change(PageRange slots, Change change) {
   for (PageIndex at = slots.first(); at < slots.end(); at = at + 1) {
     Slot& one = slot(at);
     count(one, -1);
-    resident -= one.resident ? 1 : 0;
+    resident -= one.counts() ? 1 : 0;
     change(one);
-    resident += one.resident ? 1 : 0;
+    resident += one.counts() ? 1 : 0;
     count(one, 1);
   }
   if (resident != 0) machine_.memory().add_swap(resident);
 }
 
-PageRange SwapSpace::take_free(std::uint64_t most) {
-  // Neighbours stay neighbours: a run that holds all of it, or new slots, before a torn one.
-  const auto fits = std::find_if(free_.begin(), free_.end(), [&](const auto& run) {
-    return page_range(run).count() >= most;
-  });
-  PageRange taken;
-  if (fits != free_.end()) {
-    taken = PageRange(page_range(*fits).first(), most);
-  } else if (slots_.size() + most <= kMostSlots) {
-    taken = PageRange(PageIndex(slots_.size()), most);
-    slots_.resize(slots_.size() + most);
-    return taken;
-  } else if (!free_.empty()) {
-    const PageRange run = page_range(*free_.begin());
-    taken = PageRange(run.first(), std::min(most, run.count()));
-  }
-  if (!taken.empty()) free_ -= interval(taken);
+PageRange SwapSpace::take_slots(std::uint64_t most) {
+  const PageRange taken = allocator_.take(most);
+  slots_.resize(std::max<std::size_t>(slots_.size(), allocator_.end().value()));
   return taken;
 }
 
 // From the Backing. Needs nobody to want them from there.
 void SwapSpace::drop(PageRange slots) {
   backing_->discard(slots);
-  change(slots, [](Slot& one) { one.resident = false; });
+  change(slots, [](Slot& one) { one.resident = one.ahead = false; });
 }
 
 // Of those that nobody has any more, in runs.
@@ -132,7 +118,7 @@ void SwapSpace::free_slots(PageRange slots) {
         discarded_ += interval(PageRange(one, 1));
         ++discarded_pages_;
       } else {
-        free_ += interval(PageRange(one, 1));
+        allocator_.give(PageRange(one, 1));
       }
     }
     change(run, [](Slot& one) { one = Slot(); });
@@ -145,7 +131,11 @@ void SwapSpace::flush_locked() {
   std::vector<PageRange> runs;
   for (const auto& run : discarded_) runs.push_back(page_range(run));
   pager_->discard(std::move(runs));
-  free_ += discarded_;
+  free_discarded();
+}
+
+void SwapSpace::free_discarded() {
+  for (const auto& run : discarded_) allocator_.give(page_range(run));
   discarded_.clear();
   discarded_pages_ = 0;
 }
@@ -163,7 +153,7 @@ void SwapSpace::store(std::uint64_t pages, const std::byte* content,
     PageRange slots;
     {
       const std::lock_guard guard(lock_);
-      slots = take_free(pages);
+      slots = take_slots(pages);
       if (slots.empty()) throw std::system_error(ENOSPC, std::generic_category(), "swap slots");
       change(slots, [](Slot& one) { one.holders = 1; });
     }
@@ -204,34 +194,74 @@ bool SwapSpace::resident(PageRange slots) const {
   return true;
 }
 
-SwapSpace::BringIn SwapSpace::bring_in(PageRange slots, Done done) {
+SwapSpace::Ready SwapSpace::ready(PageRange slots) {
+  const std::lock_guard guard(lock_);
+  Ready ready;
+  ready.ahead = slot(slots.first()).resident && slot(slots.first()).ahead;
+  for (PageIndex at = slots.first(); at < slots.end() && slot(at).resident; at = at + 1) {
+    ++ready.pages;
+  }
+  return ready;
+}
+
+SwapSpace::BringIn SwapSpace::bring_in(PageRange slots, PageRange around, Done done) {
   const std::lock_guard guard(lock_);
   BringIn result = BringIn::there;
+  change(slots, [](Slot& one) {
+    ++one.pins;
+    one.ahead = false;
+  });
   for (PageIndex at = slots.first(); at < slots.end(); at = at + 1) {
     const Slot& one = slot(at);
-    ++slot(at).pins;
-    if (one.coming) result = BringIn::coming;
+    if (one.coming || one.absent()) result = BringIn::coming;
     if (one.lost && result == BringIn::there) result = BringIn::lost;
   }
+  if (result == BringIn::coming) {
+    fetch(slots, around);
+    waiting_.push_back({slots, std::move(done)});
+  }
+  return result;
+}
+
+void SwapSpace::read_ahead(PageRange slots) {
+  const std::lock_guard guard(lock_);
+  fetch(PageRange(slots.first(), 0), slots);
+}
+
+// Has the pager read what is absent of `slots`, and what is next to them of `around`, as far as memory
+// is free.
+void SwapSpace::fetch(PageRange slots, PageRange around) {
+  Memory& memory = machine_.memory();
+  const std::uint64_t before = slots.first() - std::min(slots.first(), around.first());
+  const PageIndex last = std::min(around.end(), PageIndex(slots_.size()));
+  const std::uint64_t after = std::max(slots.end(), last) - slots.end();
+  const std::uint64_t room = before + after == 0 ? 0 : memory.admit(before + after);
+  const std::uint64_t more = std::min(after, room);
+  const PageIndex from = slots.first() - std::min(before, room - more);
+  const PageIndex end = slots.end() + more;
   const auto wanting = [&](PageIndex at) {
     const Slot& one = slot(at);
-    return !one.resident && !one.coming && !one.lost;
+    return one.absent() && (slots.contains(at) || (one.kept && one.holders != 0));
   };
-  for (PageIndex at = slots.first(); at < slots.end();) {
-    const PageIndex from = at;
-    while (at < slots.end() && wanting(at)) at = at + 1;
-    if (from == at) {
+  for (PageIndex at = from; at < end;) {
+    const PageIndex first = at;
+    while (at < end && wanting(at)) at = at + 1;
+    if (first == at) {
       at = at + 1;
       continue;
     }
-    result = BringIn::coming;
-    const PageRange run = PageRange::between(from, at);
-    change(run, [](Slot& one) { one.coming = true; });
+    const PageRange run = PageRange::between(first, at);
+    for (PageIndex one = run.first(); one < run.end(); one = one + 1) {
+      change(PageRange(one, 1), [&](Slot& coming) {
+        coming.coming = true;
+        coming.ahead = !slots.contains(one);
+      });
+    }
     flights_.push_back(std::make_unique<Flight>(*this, Transfer::Kind::page_in, run));
     pager_->submit(*flights_.back());
   }
-  if (result == BringIn::coming) waiting_.push_back({slots, std::move(done)});
-  return result;
+  // What comes along is counted here by now.
+  memory.add_private(-static_cast<std::int64_t>(room));
 }
 
 void SwapSpace::read(PageRange slots, std::byte* into) const { backing_->read(slots, into); }
@@ -307,7 +337,7 @@ std::uint64_t SwapSpace::launder(std::uint64_t most) {
       const PageRange cluster = PageRange::between(from, at);
       change(cluster, [](Slot& one) { one.going = true; });
       flights_.push_back(std::make_unique<Flight>(*this, Transfer::Kind::page_out, cluster));
-      machine_.counters().pageouts += cluster.count();
+      machine_.memory().add_paging_out(static_cast<std::int64_t>(cluster.count()));
       pager_->submit(*flights_.back());
       begun += cluster.count();
     }
@@ -317,6 +347,8 @@ std::uint64_t SwapSpace::launder(std::uint64_t most) {
 
 void SwapSpace::ended(Flight& flight, Error error) {
   std::unique_ptr<Flight> own;
+  const bool was_page_out = flight.kind == Transfer::Kind::page_out;
+  if (was_page_out) machine_.page_out_over(flight.pages.count(), error == Error::none);
   std::vector<std::pair<Done, Error>> over;
   {
     const std::lock_guard guard(lock_);
@@ -326,7 +358,7 @@ void SwapSpace::ended(Flight& flight, Error error) {
     *it = std::move(flights_.back());
     flights_.pop_back();
     const PageRange slots = own->pages;
-    if (own->kind == Transfer::Kind::page_out) {
+    if (was_page_out) {
       stuck_ = error != Error::none;
       change(slots, [&](Slot& one) {
         one.going = false;
@@ -341,6 +373,7 @@ void SwapSpace::ended(Flight& flight, Error error) {
         change(PageRange(at, 1), [&](Slot& one) {
           one.coming = false;
           one.resident = there;
+          one.ahead = one.ahead && there;
         });
       }
       machine_.counters().pageins += slots.count();
@@ -361,7 +394,7 @@ void SwapSpace::ended(Flight& flight, Error error) {
     free_slots(slots);
   }
   for (auto& [done, outcome] : over) done(outcome);
-  machine_.memory().kick();
+  if (was_page_out || machine_.memory().anybody_waits()) machine_.memory().kick();
 }
 
 // The pager has died, and what it had with it. What is still here goes to the next one.
@@ -377,9 +410,7 @@ void SwapSpace::all_lost() {
     });
   }
   // It does not know them any more.
-  free_ += discarded_;
-  discarded_.clear();
-  discarded_pages_ = 0;
+  free_discarded();
 }
 
 SwapSpace::Figures SwapSpace::figures() const {

@@ -30,6 +30,7 @@
 #include "vmserver/vm/page_set.h"
 #include "vmserver/vm/pager.h"
 #include "vmserver/vm/result.h"
+#include "vmserver/vm/slot_allocator.h"
 
 namespace vm {
 
@@ -62,8 +63,17 @@ class SwapSpace {
     lost     ///< some were with a pager that died
   };
   /// Sees to it that the slots, which the caller holds, can be read, and keeps them so until
-  /// unpin(), which is due in any case.
-  BringIn bring_in(hal::PageRange slots, Done done);
+  /// unpin(), which is due in any case. What there is to read of `around` comes along, as far as
+  /// memory is free.
+  BringIn bring_in(hal::PageRange slots, hal::PageRange around, Done done);
+  /// Reads what there is to read, as far as memory is free, for somebody who will want it.
+  void read_ahead(hal::PageRange slots);
+  /// What can be read at once of the slots, which the caller wants now.
+  struct Ready {
+    std::uint64_t pages = 0;  ///< from the first on
+    bool ahead = false;       ///< the first one came along with others, and nobody has wanted it yet
+  };
+  Ready ready(hal::PageRange slots);
   void read(hal::PageRange slots, std::byte* into) const;
   void unpin(hal::PageRange slots);
   /// Whether all of them are there to be read.
@@ -101,22 +111,28 @@ class SwapSpace {
     bool kept = false;      ///< with the pager
     bool going = false;     ///< on its way there
     bool coming = false;    ///< on its way from there
+    bool ahead = false;     ///< read, or being read, without being wanted
     bool lost = false;
 
+    /// Whether it takes memory that is counted here. What is wanted is counted by who wants it.
+    bool counts() const { return resident || (coming && ahead); }
+    bool absent() const { return !resident && !coming && !lost; }
     bool free() const { return holders == 0 && pins == 0 && !going && !coming; }
   };
 
   // All of these need lock_.
   Slot& slot(hal::PageIndex index) { return slots_[index.value()]; }
   const Slot& slot(hal::PageIndex index) const { return slots_[index.value()]; }
-  hal::PageRange take_free(std::uint64_t most);
+  hal::PageRange take_slots(std::uint64_t most);
   void free_slots(hal::PageRange slots);
   void drop(hal::PageRange slots);
   void count(const Slot& slot, std::int64_t sign);
   template <class Change>
   void change(hal::PageRange slots, Change change);
   void flush_locked();
+  void free_discarded();
   void prune(std::deque<hal::PageRange>& queue, bool kept) const;
+  void fetch(hal::PageRange slots, hal::PageRange around);
 
   void ended(Flight& flight, Error error);
   void all_lost();
@@ -127,7 +143,7 @@ class SwapSpace {
 
   mutable std::mutex lock_;
   std::vector<Slot> slots_;                     // lock_; those that were ever used
-  PageSet free_;                                // lock_; of these
+  SlotAllocator allocator_;                     // lock_
   PageSet discarded_;                           // lock_; free, once the pager has been told
   std::uint64_t discarded_pages_ = 0;           // lock_
   std::deque<hal::PageRange> laundry_;          // lock_; oldest first; some may be gone

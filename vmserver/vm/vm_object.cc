@@ -60,7 +60,7 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       auto* part = new Part(shared_from_this());
       part->kind = Transfer::Kind::page_out;
       part->pages = run;
-      object_->machine_.counters().pageouts += run.count();
+      object_->machine_.memory().add_paging_out(static_cast<std::int64_t>(run.count()));
       object_->pager_->submit(*part);
     }
     part_done(Error::none, nullptr).tell();
@@ -98,6 +98,9 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
 
   Ending part_done(Error error, const Transfer* part) {
     if (part != nullptr) {
+      if (part->kind == Transfer::Kind::page_out) {
+        object_->machine_.page_out_over(part->pages.count(), error == Error::none);
+      }
       std::vector<Done> granted;
       {
         const std::lock_guard guard(object_->lock_);
@@ -181,6 +184,7 @@ VmObject::~VmObject() {
     if (shown_stored_) machine_.file_board().set_stored(file.device, file.inode, false);
     machine_.file_board().set_mapped(file.device, file.inode, false);
   }
+  machine_.memory().add_objects(-counted_);
   machine_.object_gone(*this);
 }
 
@@ -284,10 +288,18 @@ void VmObject::start_page_in(PageRange run) {
     pool_.pop_back();
   }
   transfer->start(shared_from_this(), run);
-  machine_.memory().add_objects(static_cast<std::int64_t>(run.count()));
+  count(static_cast<std::int64_t>(run.count()));
   if (boost::icl::intersects(dropped_, interval(run))) returned_ += dropped_ & interval(run);
   flight_.push_back(std::move(transfer));
   pager_->submit(*flight_.back());
+}
+
+void VmObject::recount() {
+  const std::lock_guard guard(lock_);
+  if (!counts()) return;
+  auto pages = static_cast<std::int64_t>(backing_->resident_pages());
+  for (const auto& transfer : flight_) pages += static_cast<std::int64_t>(transfer->pages.count());
+  count(pages - counted_);
 }
 
 VmObject::FaultIn VmObject::fault_in(PageIndex page, FaultWindow::Span window) {
@@ -334,12 +346,16 @@ void VmObject::bring_in(PageRange pages, Done done) {
 }
 
 bool VmObject::copy_if_resident(PageRange pages, hal::Backing& to) {
-  // With the lock, or a page that is out of date would go in between and be taken for zeroes.
-  const std::lock_guard guard(lock_);
-  if (!backing_->next_absent(pages.intersect(PageRange(PageIndex(0), backing_->pages()))).empty()) {
-    return false;
+  constexpr std::uint64_t kPiece = 256;  // pages; faults wait for so long
+  for (PageIndex at = pages.first(); at < pages.end();) {
+    const PageRange piece(at, std::min(kPiece, pages.end() - at));
+    // With the lock, or a page that is out of date would go in between and be taken for zeroes.
+    const std::lock_guard guard(lock_);
+    const PageRange known = piece.intersect(PageRange(PageIndex(0), backing_->pages()));
+    if (!backing_->next_absent(known).empty()) return false;
+    backing_->copy_to(piece, to, PageIndex(piece.first() - pages.first()));
+    at = piece.end();
   }
-  backing_->copy_to(pages, to, PageIndex(0));
   return true;
 }
 

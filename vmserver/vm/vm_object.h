@@ -141,7 +141,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
 
   /// Calls `done` once all of `pages` that the object has are resident, or with the first error.
   void bring_in(hal::PageRange pages, Done done);
-  /// Copies them to the first pages of `to`; false, and nothing is copied, when one of them is absent.
+  /// Copies them to the first pages of `to`, piece by piece; false when one of them is absent.
   bool copy_if_resident(hal::PageRange pages, hal::Backing& to);
 
   /// Asks every program that maps it what it wrote, and remembers it.
@@ -161,6 +161,10 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// and gives it others that it passes. A page that came back since it was last dropped is passed by
   /// once. Returns how many it dropped.
   std::uint64_t page_out(std::uint64_t most);
+  /// Somebody is through with these, and is not likely to be back: they go before all others do.
+  void use_up(hal::PageRange pages);
+  /// Drops up to `most` of them that the pager has as they are. Returns how many.
+  std::uint64_t drop_used_up(std::uint64_t most);
   /// Nothing is dropped until as many calls with false.
   void stay(bool on);
   /// Punches a hole: the pages are zero from now on. Of anonymous memory only.
@@ -171,6 +175,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// Whether its resident pages count as memory in use: they are this server's.
   bool counts() const { return backing_ && !own_memory_ && !host_memory_; }
 
+  /// Sets right what Memory counts of it: what is in memory, and what is on its way there.
+  void recount();
   std::uint64_t resident_pages() const { return backing_ ? backing_->resident_pages() : 0; }
   /// Tells `sink` the resident pages among `pages`; for mincore.
   void resident(hal::PageRange pages, const std::function<void(hal::PageRange)>& sink) const;
@@ -257,6 +263,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void start_page_in(hal::PageRange run);
   /// What of these can be dropped as far as is known. Takes what came back off the list of such.
   PageSet idle(hal::PageRange pages);
+  void count(std::int64_t pages);
   std::uint64_t drop_idle(hal::PageRange pages);
   void wake(hal::PageRange pages);
   void page_in_ended(PageIn& transfer, Error error);
@@ -286,7 +293,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   boost::icl::interval_map<std::uint64_t, unsigned> going_out_;  // lock_; pages of the write-backs
   std::vector<Done> until_fresh_;           // lock_; who waits for page-ins that are outdated
 
+  std::int64_t counted_ = 0;                // lock_; pages of it that Memory counts
   hal::PageIndex hand_;                     // lock_; where page_out() goes on
+  PageSet used_up_;                         // lock_
   PageSet dropped_;                         // lock_; by page_out(), since it came round
   PageSet returned_;                        // lock_; and came back
   unsigned stays_ = 0;                      // lock_

@@ -7,7 +7,8 @@
 //
 // Nothing tells which pages are used. Instead, the hand takes them in turn, and a page that is asked
 // for again before it has come round is left alone once: what is used again and again stays, and what
-// is read once goes.
+// is read once goes. What lies behind a walk through memory goes first of all, as in FreeBSD's
+// vm_fault_dontneed().
 #include <system_error>
 
 #include <spdlog/spdlog.h>
@@ -71,6 +72,38 @@ std::uint64_t VmObject::drop_idle(PageRange pages) {
       ++dropped;
     }
   }
+  count(-static_cast<std::int64_t>(dropped));
+  return dropped;
+}
+
+void VmObject::count(std::int64_t pages) {
+  if (!counts()) return;
+  counted_ += pages;
+  machine_.memory().add_objects(pages);
+}
+
+void VmObject::use_up(PageRange pages) {
+  const std::lock_guard guard(lock_);
+  if (!counts()) return;
+  pages = pages.intersect(all_pages());
+  if (!pages.empty()) used_up_ += interval(pages);
+}
+
+std::uint64_t VmObject::drop_used_up(std::uint64_t most) {
+  std::uint64_t dropped = 0;
+  const std::lock_guard guard(lock_);
+  if (!pager_ || stays_ != 0) return 0;
+  try {
+    while (dropped < most && !used_up_.empty()) {
+      PageRange part = page_range(*used_up_.begin());
+      part = PageRange(part.first(), std::min(part.count(), kPiece));
+      used_up_ -= interval(part);
+      const PageRange run = backing_->next_resident(part);
+      if (!run.empty()) dropped += drop_idle(run);
+    }
+  } catch (const std::system_error& error) {
+    spdlog::error("{}: drop of pages: {}", describe(), error.what());
+  }
   return dropped;
 }
 
@@ -100,7 +133,6 @@ std::uint64_t VmObject::page_out(std::uint64_t most) {
       dropped_.clear();
     }
   }
-  machine_.memory().add_objects(-static_cast<std::int64_t>(dropped));
   if (!passed.empty()) launder(passed, false, [&machine = machine_](Error) { machine.memory().kick(); });
   return dropped;
 }

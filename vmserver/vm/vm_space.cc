@@ -26,6 +26,8 @@ namespace {
 // is a race with the program's own munmap: the map has let go of the range, the program has not
 // carried that out yet.
 constexpr std::chrono::seconds kNowhereGrace{1};
+// A window of so many pages is one of a walk through memory.
+constexpr std::uint64_t kWalk = 2 * FaultWindow::kStart;
 
 VirtualRange hull(VirtualRange a, VirtualRange b) {
   if (a.empty()) return b;
@@ -46,6 +48,7 @@ VmSpace::~VmSpace() { close(); }
 std::shared_ptr<VmSpace> VmSpace::make(Machine& machine, std::unique_ptr<Pmap> pmap,
                                        const SpaceLayout& layout) {
   std::shared_ptr<VmSpace> space(new VmSpace(machine, std::move(pmap), layout));
+  if (space->pages_leave()) space->share_ = space->pmap_->resident_limit().value_or(kNoShare);
   machine.add_space(space);
   return space;
 }
@@ -130,6 +133,8 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
                         : static_cast<std::uint32_t>(entry->page_at(page).value() %
                                                      FaultWindow::kStart);
   const FaultWindow::Span span = entry->window.grow(number, entry->advice, lead);
+  // First, so that these make the room that the fault may have to wait for.
+  leave_behind(*entry, page, span.count);
   if (entry->source == Source::anonymous) {
     fault_private(*entry, page, write, number, span);
   } else {
@@ -149,7 +154,6 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
         break;
     }
   }
-  leave_behind(*entry, page, span.count);
 }
 
 void VmSpace::fault_private(MapEntry& entry, VirtualAddress page, bool write,
@@ -191,12 +195,13 @@ std::uint64_t VmSpace::fill_ahead(const MapEntry& entry, VirtualRange filled, st
 }
 
 void VmSpace::leave_behind(const MapEntry& entry, VirtualAddress page, std::uint64_t window) {
-  if (entry.advice != Advice::sequential) return;
+  const bool advised = entry.advice == Advice::sequential;
+  if (!advised && (!entry.object || window < kWalk)) return;
   const VirtualRange before(entry.range.start(), page);
   const std::uint64_t bytes = std::min(hal::bytes_from_pages(window), before.bytes());
   if (bytes == 0) return;
-  prefer(VirtualRange(page - bytes, page));
-  pmap_->deactivate(VirtualRange(page - bytes, page));
+  let_go_first(entry, VirtualRange(page - bytes, page));
+  if (advised) pmap_->deactivate(VirtualRange(page - bytes, page));
 }
 
 MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {
@@ -349,6 +354,9 @@ void VmSpace::report(SpaceReport& report) {
   report.bytes = map_.managed_bytes();
   report.entries = 0;
   report.resident_pages = 0;
+  report.memory_pages = counted_pages();
+  report.swapped_pages = swapped_.count();
+  report.limit_pages = limit_;
   for (MapEntry& entry : map_) {
     if (!entry.managed()) continue;
     ++report.entries;

@@ -87,8 +87,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// The program is gone.
   void close();
 
-  // Paging private memory out and in (vm_space_leaving.cc, vm_space_paging.cc). A page that is leaving belongs to nobody
-  // for a moment: a fault of it waits, and so does a plan that would take it away.
+  // Paging private memory out and in (vm_space_leaving.cc, vm_space_paging.cc). A page that is
+  // leaving belongs to nobody for a moment: a fault of it waits, and so does a plan that would take
+  // it away.
 
   /// Whether pages leave at all: there is a limit to the memory.
   bool pages_leave() const { return machine_.memory().limited(); }
@@ -108,13 +109,25 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Begins to take a few pages out, those that it came across longest ago. False when there is
   /// nothing to take, or it is at it already.
   bool start_leaving();
-  /// These first. Needs lock().
-  void prefer(hal::VirtualRange range);
+  /// Whether it is at it, and has not been for so long that others had better be asked.
+  bool is_giving();
+  /// These pages of the entry go before all others do. Needs lock().
+  void let_go_first(const MapEntry& entry, hal::VirtualRange range);
   /// Counts the private pages that there are.
   void recount();
   /// Tries a fault again that was put off.
   void fault_again(hal::VirtualAddress page, bool write);
   bool spared();
+  /// The most private pages it shall have in memory; 0 for as many as there are. What cannot leave
+  /// stays, and what it needs besides it gets.
+  void set_limit(std::uint64_t pages);
+  std::uint64_t limit() const { return limit_; }
+  /// Whether a fault of it that was put off would find a page below its limit.
+  bool has_room() const { return below_limit() != 0; }
+  /// Whether it is at its limit, nearly.
+  bool shall_shrink() const;
+  /// Whether it has more than its RLIMIT_RSS: then it gives before others do.
+  bool has_more_than_its_share() const { return counted_pages() > share_; }
   /// In pages: what it has in memory, and in swap.
   std::uint64_t counted_pages() const { return clamped_resident(); }
   std::uint64_t swapped_pages();
@@ -157,6 +170,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
  private:
   VmSpace(Machine& machine, std::unique_ptr<hal::Pmap> pmap, const SpaceLayout& layout);
 
+  static constexpr std::uint64_t kNoShare = ~std::uint64_t{0};
+
   struct PutOffPlan {
     const hal::Plan* plan;
     std::function<void()> go;
@@ -174,7 +189,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void fault_limited(MapEntry& entry, hal::VirtualAddress page, bool write, std::uint64_t number,
                      std::uint64_t window);
   void enter_zeroes(MapEntry& entry, hal::VirtualRange wanted, bool write, std::uint64_t number);
-  void bring_back(const SwappedPages::Run& run, bool write);
+  std::uint64_t admit(hal::VirtualAddress page, bool write, std::uint64_t wanted);
+  void bring_back(MapEntry& entry, const SwappedPages::Run& known, bool write,
+                  std::uint64_t window);
   void enter_swapped(const SwappedPages::Run& run);
   void lose(const SwappedPages::Run& run);
   bool on_its_way(hal::VirtualAddress page) const;
@@ -187,10 +204,11 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void drop_doubles();
   void uncount(hal::VirtualRange range);
   void add_resident(std::int64_t pages);
+  void prefer(hal::VirtualRange range);
   hal::VirtualRange choose_leaving();
   hal::VirtualRange leaving_in(const MapEntry& entry, hal::VirtualRange part);
   void inherit_swapped(VmSpace& child);
-  void store(hal::VirtualRange pages, const std::byte* content,
+  void store(const std::vector<hal::VirtualAddress>& pages, const std::byte* content,
              std::vector<SwappedPages::Run>& stored);
   std::vector<std::shared_ptr<VmSpace>> take_heirs(const std::vector<SwappedPages::Run>& gone);
   std::optional<SwappedPages::Run> first_absent(hal::VirtualRange range) const;
@@ -202,6 +220,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void end_leaving();
   void unshared(hal::VirtualRange range);
 
+  std::uint64_t below_limit() const;
   std::uint64_t clamped_resident() const {
     const std::int64_t pages = resident_;
     return pages < 0 ? 0 : static_cast<std::uint64_t>(pages);
@@ -216,7 +235,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Zeroes for up to `pages` pages before `page`, up to the first that is there. Needs lock_.
   void fill_before(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t pages,
                    bool shared);
-  /// With MADV_SEQUENTIAL the pages just behind are the first to go. Needs lock_.
+  /// Of a walk through a file, or with MADV_SEQUENTIAL, the pages just behind are the first to go.
+  /// Needs lock_.
   void leave_behind(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t window);
   /// A stack grows down over a page of its gap. Returns it, or nullptr when it is gone. Needs lock_.
   MapEntry* grow_stack(MapEntry& gap, hal::VirtualAddress page);
@@ -262,6 +282,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   hal::VirtualRange leaving_;                 // lock_
   PageSet there_;                             // lock_  which of them were there; page numbers
   bool taking_ = false;                       // lock_  the program is at an order of start_leaving()
+  std::chrono::steady_clock::time_point taking_since_;  // lock_
   std::vector<std::weak_ptr<VmSpace>> heirs_;  // lock_  forked while pages were leaving
   std::vector<PutOffPlan> put_off_;           // lock_  plans that wait for pages that are leaving
   std::vector<hal::VirtualRange> unsettled_;  // lock_  a plan is about to take away what is there
@@ -271,6 +292,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::vector<hal::VirtualRange> preferred_;  // lock_
   bool fruitless_ = true;                     // lock_  nothing has left since the hand came round
   bool unsharing_ = false;                    // lock_  this time round pages of forks are unshared
+  std::atomic<bool> barren_{false};           // nothing of it can leave
+  std::atomic<std::uint64_t> limit_{0};
+  std::atomic<std::uint64_t> share_{kNoShare};
   bool forked_ = false;                       // lock_  it may share pages with others
   std::atomic<std::int64_t> resident_{0};     // written under lock_
 };

@@ -24,6 +24,7 @@
 #include <spdlog/spdlog.h>
 
 #include "vmserver/vm/page_ranges.h"
+#include "vmserver/vm/vm_object.h"
 #include "vmserver/vm/vm_space.h"
 
 namespace vm {
@@ -35,13 +36,20 @@ using hal::VirtualRange;
 
 namespace {
 
+// How long an order takes at most, unless the program is stopped.
+constexpr std::chrono::milliseconds kPatience{50};
 // Most ranges that are remembered as those to leave first.
 constexpr std::size_t kMostPreferred = 256;
 
 }  // namespace
 
-void VmSpace::prefer(VirtualRange range) {
+void VmSpace::let_go_first(const MapEntry& entry, VirtualRange range) {
   if (range.empty() || !pages_leave()) return;
+  if (entry.object) return entry.object->use_up(entry.pages_of(range));
+  prefer(range);
+}
+
+void VmSpace::prefer(VirtualRange range) {
   if (!preferred_.empty() && preferred_.back().end() == range.start()) {
     preferred_.back() = VirtualRange(preferred_.back().start(), range.end());
     return;
@@ -95,13 +103,17 @@ VirtualRange VmSpace::choose_leaving() {
     // It comes round. If nothing left, what is there may be shared since a fork.
     hand_ = bounds.start();
     unsharing_ = fruitless_ && forked_ && !unsharing_;
+    barren_ = fruitless_ && !unsharing_;
     fruitless_ = true;
   }
   return {};
 }
 
 bool VmSpace::start_leaving() {
-  if (!machine_.swap().open()) return false;
+  if (!machine_.swap().open()) {
+    barren_ = true;
+    return false;
+  }
   VirtualRange range;
   auto how = hal::Taking::move;
   {
@@ -114,6 +126,7 @@ bool VmSpace::start_leaving() {
     range = choose_leaving();
     if (range.empty()) return false;
     taking_ = true;
+    taking_since_ = std::chrono::steady_clock::now();
     if (!map_.find(range.start())->protection.writable()) {
       how = hal::Taking::copy;
     } else if (unsharing_ && !first.contains(range)) {
@@ -136,13 +149,18 @@ bool VmSpace::start_leaving() {
   return true;
 }
 
+bool VmSpace::is_giving() {
+  const std::lock_guard guard(lock_);
+  return taking_ && std::chrono::steady_clock::now() - taking_since_ < kPatience;
+}
+
 void VmSpace::unshared(VirtualRange range) {
   {
     const std::lock_guard guard(lock_);
     // These are the next to leave: copies are more than there is room for.
     preferred_.insert(preferred_.begin(), range);
     taking_ = false;
-    fruitless_ = false;
+    fruitless_ = barren_ = false;
   }
   machine_.memory().kick();
 }
@@ -160,31 +178,33 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
     const auto has_left = [&](std::uint64_t i) {
       return i < Pmap::kMostLeaving && (left.pages >> i & 1) != 0;
     };
-    const auto is_zero = [&](std::uint64_t i) {
-      return std::memcmp(kZeroes.data(), content + hal::bytes_from_pages(i), hal::kPageSize) == 0;
+    const auto is_zero = [&](const std::byte* page) {
+      return std::memcmp(kZeroes.data(), page, hal::kPageSize) == 0;
     };
-    for (std::uint64_t i = 0; i < range.pages();) {
-      if (!has_left(i)) {
-        ++i;
-        continue;
+    // What lies in a row in `content` is stored in a row, wherever it was.
+    std::vector<VirtualAddress> row;
+    const auto store_row = [&] {
+      store(row, content - hal::bytes_from_pages(row.size()), gone);
+      row.clear();
+    };
+    for (std::uint64_t i = 0; i < range.pages(); ++i) {
+      if (!has_left(i)) continue;
+      const VirtualAddress page = range.start() + hal::bytes_from_pages(i);
+      forget_swapped(page_at(page));
+      if (closed_) {
+        // Nobody will want it.
+      } else if (is_zero(content)) {
+        store_row();
+        gone.push_back({page_at(page), {}});  // needs no slot: whoever touches it finds zeroes
+      } else {
+        row.push_back(page);
       }
-      const bool zero = is_zero(0);
-      std::uint64_t count = 1;
-      while (i + count < range.pages() && has_left(i + count) && is_zero(count) == zero) ++count;
-      const VirtualAddress from = range.start() + hal::bytes_from_pages(i);
-      const VirtualRange part(from, from + hal::bytes_from_pages(count));
-      forget_swapped(part);
-      if (!closed_ && zero) {
-        gone.push_back({part, {}});  // needs no slot: whoever touches it finds zeroes
-      } else if (!closed_) {
-        store(part, content, gone);
-      }
-      content += part.bytes();
-      i += count;
+      content += hal::kPageSize;
     }
+    store_row();
     std::int64_t pages = 0;
     for (const SwappedPages::Run& run : gone) pages += static_cast<std::int64_t>(run.pages.pages());
-    if (pages != 0) fruitless_ = false;
+    if (pages != 0) fruitless_ = barren_ = false;
     if (!closed_) add_resident(-std::min<std::int64_t>(pages, resident_));
     machine_.counters().deactivated += static_cast<std::uint64_t>(pages);
     heirs = take_heirs(gone);
@@ -193,20 +213,29 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
   end_leaving();
 }
 
-void VmSpace::store(VirtualRange pages, const std::byte* content,
+void VmSpace::store(const std::vector<VirtualAddress>& pages, const std::byte* content,
                     std::vector<SwappedPages::Run>& stored) {
-  VirtualAddress at = pages.start();
+  std::size_t next = 0;
+  const auto keep = [&](PageRange slots) {
+    while (!slots.empty()) {
+      const VirtualAddress page = pages[next];
+      std::uint64_t count = 1;
+      while (count < slots.count() && pages[next + count] == page + hal::bytes_from_pages(count)) {
+        ++count;
+      }
+      const PageRange run(slots.first(), count);
+      swapped_.insert(page, run);
+      stored.push_back({VirtualRange(page, page + run.bytes()), run});
+      next += count;
+      slots = PageRange::between(run.end(), slots.end());
+    }
+  };
   try {
-    machine_.swap().store(pages.pages(), content, [&](PageRange slots) {
-      swapped_.insert(at, slots);
-      stored.push_back({VirtualRange(at, at + slots.bytes()), slots});
-      at = at + slots.bytes();
-    });
+    if (!pages.empty()) machine_.swap().store(pages.size(), content, keep);
   } catch (const std::system_error& error) {
-    const VirtualRange lost(at, pages.end());
-    spdlog::error("{}: {} pages at {:#x} have left and cannot be kept: {}", pmap_->describe(),
-                  lost.pages(), at.value(), error.what());
-    pmap_->fail(lost);
+    spdlog::error("{}: {} pages from {:#x} on have left and cannot be kept: {}", pmap_->describe(),
+                  pages.size() - next, pages[next].value(), error.what());
+    for (; next < pages.size(); ++next) pmap_->fail(page_at(pages[next]));
   }
 }
 

@@ -12,6 +12,7 @@
 
 namespace vm {
 
+using hal::PageIndex;
 using hal::PageRange;
 using hal::Pmap;
 using hal::Step;
@@ -23,6 +24,8 @@ namespace {
 // Most pages that one fault brings back; they lie in one cluster of the swap space if they left
 // together.
 constexpr std::uint64_t kMostBack = 64;
+// Of its limit a program keeps this part free, for what it needs next.
+constexpr std::uint64_t kSpareFraction = 16;
 // How long a fork takes to be heard of, about.
 constexpr std::chrono::milliseconds kForkPause{1};
 
@@ -170,6 +173,7 @@ void VmSpace::recount() {
   const std::lock_guard guard(lock_);
   if (closed_) return;
   drop_doubles();
+  share_ = pmap_->resident_limit().value_or(kNoShare);
   std::int64_t pages = 0;
   // What a fork shares is counted by its parts.
   const std::optional<std::uint64_t> parts =
@@ -187,7 +191,29 @@ void VmSpace::recount() {
     }
   }
   for (const Coming& coming : coming_) pages += static_cast<std::int64_t>(coming.granted);
+  // What nobody was asked for the host copied, after a fork.
+  if (forked_ && pages > resident_) {
+    machine_.counters().copied += static_cast<std::uint64_t>(pages - resident_);
+  }
   add_resident(pages - resident_);
+}
+
+void VmSpace::set_limit(std::uint64_t pages) {
+  limit_ = pages;
+  machine_.memory().kick();
+}
+
+// Nothing of it can leave, and it is at its limit: it goes on, a page at a time.
+std::uint64_t VmSpace::below_limit() const {
+  const std::uint64_t limit = limit_;
+  if (limit == 0) return kNoShare;
+  const std::uint64_t counted = counted_pages();
+  return counted < limit ? limit - counted : barren_ ? 1 : 0;
+}
+
+bool VmSpace::shall_shrink() const {
+  const std::uint64_t limit = limit_;
+  return limit != 0 && counted_pages() + limit / kSpareFraction >= limit;
 }
 
 std::uint64_t VmSpace::swapped_pages() {
@@ -224,15 +250,32 @@ void VmSpace::fault_limited(MapEntry& entry, VirtualAddress page, bool write,
   if (on_its_way(page)) return;  // woken when it has left, or come
   const VirtualRange wanted =
       VirtualRange(page, page + hal::bytes_from_pages(window)).intersect(entry.range);
-  if (const auto run = swapped_.run_at(page, wanted.end())) return bring_back(*run, write);
+  const VirtualAddress most =
+      std::min(entry.range.end(), page + hal::bytes_from_pages(kMostBack));
+  if (const auto run = swapped_.run_at(page, most)) {
+    return bring_back(entry, *run, write, window);
+  }
   enter_zeroes(entry, vacant(wanted), write, number);
+}
+
+// As many pages as there is memory for, counted as its own. Without any the fault is put off.
+std::uint64_t VmSpace::admit(VirtualAddress page, bool write, std::uint64_t wanted) {
+  Memory& memory = machine_.memory();
+  const std::uint64_t most = std::min(wanted, below_limit());
+  const std::uint64_t granted = most == 0 ? 0 : memory.admit(most);
+  if (granted == 0) {
+    memory.put_off({weak_from_this(), page, write});
+  } else if (shall_shrink()) {
+    memory.kick();
+  }
+  return granted;
 }
 
 void VmSpace::enter_zeroes(MapEntry& entry, VirtualRange wanted, bool write,
                            std::uint64_t number) {
   const VirtualAddress page = wanted.start();
-  const std::uint64_t granted = machine_.memory().admit(wanted.pages());
-  if (granted == 0) return machine_.memory().put_off({weak_from_this(), page, write});
+  const std::uint64_t granted = admit(page, write, wanted.pages());
+  if (granted == 0) return;
   // Never the host's common page of zeroes: a store would make it a page that nobody was asked for.
   const Pmap::Entered entered =
       pmap_->enter_zero(VirtualRange(page, page + hal::bytes_from_pages(granted)), false);
@@ -244,26 +287,47 @@ void VmSpace::enter_zeroes(MapEntry& entry, VirtualRange wanted, bool write,
   if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
 }
 
-void VmSpace::bring_back(const SwappedPages::Run& known, bool write) {
+// How many of the run come with its first page: what a walk through memory is owed, and of what is
+// there to be read already, as much as was read ahead in vain so far at most.
+void VmSpace::bring_back(MapEntry& entry, const SwappedPages::Run& known, bool write,
+                         std::uint64_t window) {
   const VirtualAddress page = known.pages.start();
+  const std::uint64_t number = page.value() >> hal::kPageShift;
+  SwapSpace& swap = machine_.swap();
   SwappedPages::Run run = known;
   const auto cut_to = [&](std::uint64_t pages) {
+    pages = std::min(pages, run.pages.pages());
     run.pages = VirtualRange(page, page + hal::bytes_from_pages(pages));
     run.slots = PageRange(run.slots.first(), pages);
   };
-  cut_to(std::min(kMostBack, run.pages.pages()));
   for (const Coming& coming : coming_) {
     if (coming.pages.overlaps(run.pages)) cut_to((coming.pages.start() - page) >> hal::kPageShift);
   }
   if (leaving_.overlaps(run.pages)) cut_to((leaving_.start() - page) >> hal::kPageShift);
-  const std::uint64_t granted = machine_.memory().admit(run.pages.pages());
-  if (granted == 0) return machine_.memory().put_off({weak_from_this(), page, write});
+  const SwapSpace::Ready ready = swap.ready(run.slots);
+  SwapWindow& ahead = entry.swap_window;
+  if (ready.pages != 0) {
+    cut_to(std::min(ready.pages, std::max(window, ready.ahead ? ahead.pages() / 2 : 1)));
+  } else {
+    cut_to(window);
+  }
+  const std::uint64_t granted = admit(page, write, run.pages.pages());
+  if (granted == 0) return;
   cut_to(granted);
+  entry.window.ended_at(number + granted);
   resident_ += static_cast<std::int64_t>(granted);
 
-  SwapSpace& swap = machine_.swap();
+  PageRange around = run.slots;
+  if (ready.pages == 0) {
+    const VirtualRange before(std::max(entry.range.start(), page - 2 * hal::kPageSize), page);
+    const bool follows = pmap_->first_mapped(before, 2).pages() == 2;
+    const std::uint64_t pages = std::max(ahead.miss(number, entry.advice, follows), granted);
+    const PageIndex end = run.slots.end();
+    around = ahead.down() ? PageRange::between(end - std::min(pages, end.value()), end)
+                          : PageRange(run.slots.first(), pages);
+  }
   const auto result =
-      swap.bring_in(run.slots, [&swap, weak = weak_from_this(), run](Error error) {
+      swap.bring_in(run.slots, around, [&swap, weak = weak_from_this(), run](Error error) {
         if (const auto space = weak.lock()) space->came_back(run, error);
         swap.unpin(run.slots);
       });
@@ -275,6 +339,14 @@ void VmSpace::bring_back(const SwappedPages::Run& known, bool write) {
   if (result == SwapSpace::BringIn::there) {
     machine_.counters().reactivations += granted;
     enter_swapped(run);
+    ahead.touched(number + granted - 1);
+    if (ready.ahead) {
+      ahead.hit(granted);
+      // The next ones are on their way before they are missed.
+      if (ready.pages - granted < ahead.pages() / 2 && !ahead.down()) {
+        swap.read_ahead(PageRange(run.slots.end(), ahead.miss(number + granted - 1, entry.advice)));
+      }
+    }
   } else {
     lose(run);
   }
@@ -404,7 +476,7 @@ void VmSpace::bring_all_back(VirtualRange range, std::function<void(Error)> done
     }
     last = run->pages.start();
     const auto result = swap.bring_in(
-        run->slots, [&swap, keep = shared_from_this(), range, run = *run, done](Error error) {
+        run->slots, run->slots, [&swap, keep = shared_from_this(), range, run = *run, done](Error error) {
           keep->came_back(run, error);
           swap.unpin(run.slots);
           keep->bring_all_back(range, done);

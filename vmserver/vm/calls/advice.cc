@@ -66,7 +66,7 @@ Error advise_entry(MapEntry& entry, Advice advice, hal::Plan& plan) {
       will_need(entry);
       break;
     case Advice::deactivate:
-      entry.space->prefer(entry.range);
+      entry.space->let_go_first(entry, entry.range);
       plan.add(Step::Kind::deactivate, entry.range).may_fail = true;
       break;
     case Advice::discard:
