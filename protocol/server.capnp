@@ -47,6 +47,16 @@ interface Control {
   traceExec @5 (sink :ExecSink) -> (trace :ExecTrace);
   # Tells `sink` of executable mappings that come and go from now on, for as long as `trace` is held
   # and `sink` answers without an error.
+
+  limit @6 (pid :Int32, pages :UInt64) -> (outcome :LimitOutcome);
+  # The most pages of private memory that a process, and those it forks from now on, shall have in
+  # memory; 0 for no limit.
+}
+
+enum LimitOutcome {
+  done @0;
+  notServed @1;
+  unlimitedServer @2;       # it was started without --memory, and nothing leaves memory
 }
 
 interface ExecSink {
@@ -82,6 +92,10 @@ struct Space {
   residentPages @6 :UInt64; # managed pages that the program has mapped now
   faults @7 :UInt64;
   personality @8 :Text;
+  # Where memory is limited:
+  memoryPages @9 :UInt64;   # of private memory, as they are counted
+  swappedPages @10 :UInt64;
+  limitPages @11 :UInt64;   # its own limit; 0 for none
 }
 
 struct Entry {
@@ -133,4 +147,5 @@ struct Paging {
   # Since the server started.
   deactivations @9 :UInt64;   # private pages that left a program
   reactivations @10 :UInt64;  # and came back before they were with the pager alone
+  copies @11 :UInt64;         # that the host made for stores after a fork
 }

@@ -120,6 +120,22 @@ ControlClient::Statistics ControlClient::statistics() {
   return ask("statistics", control_.statisticsRequest());
 }
 
+void ControlClient::limit(std::int32_t pid, std::uint64_t pages) {
+  const std::string what = "limit of process " + std::to_string(pid);
+  auto request = control_.limitRequest();
+  request.setPid(pid);
+  request.setPages(pages);
+  switch (ask(what, request).getOutcome()) {
+    case protocol::LimitOutcome::DONE:
+      return;
+    case protocol::LimitOutcome::NOT_SERVED:
+      throw std::runtime_error(what + " from " + path_ + ": not served");
+    case protocol::LimitOutcome::UNLIMITED_SERVER:
+      throw std::runtime_error(what + " from " + path_ +
+                               ": the server has no limit itself (vmserver --memory)");
+  }
+}
+
 FramebufferView ControlClient::framebuffer(const std::string& name) {
   const std::string what = "framebuffer " + name;
   auto request = control_.framebufferRequest();

@@ -45,6 +45,9 @@ class ControlClient {
   /// The map of a served process; fails when `pid` is not served.
   Map map(std::int32_t pid);
   Statistics statistics();
+  /// The most private pages that `pid` shall have in memory, 0 for no limit. Fails when it is not
+  /// served, or the server has no limit itself.
+  void limit(std::int32_t pid, std::uint64_t pages);
   /// Fails when no pager has a framebuffer of that name.
   FramebufferView framebuffer(const std::string& name);
   /// Tells the server to end after its last address space; returns how many there are.

@@ -33,7 +33,8 @@ nlohmann::ordered_json statistics_json(protocol::Statistics::Reader statistics) 
                     {"lost_pages", paging.getLostPages()},
                     {"wired_pages", paging.getWiredPages()},
                     {"deactivations", paging.getDeactivations()},
-                    {"reactivations", paging.getReactivations()}};
+                    {"reactivations", paging.getReactivations()},
+                    {"copies", paging.getCopies()}};
   return json;
 }
 
@@ -61,6 +62,7 @@ void print_statistics(std::ostream& out, protocol::Statistics::Reader statistics
     line(paging.getWiredPages(), "pages wired");
     line(paging.getDeactivations(), "pages deactivated");
     line(paging.getReactivations(), "pages reactivated");
+    line(paging.getCopies(), "pages copied by the host after forks");
   }
   line(statistics.getSpaces(), "address spaces");
   line(statistics.getObjects(), "objects");

@@ -6,25 +6,31 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "cli/main_context.h"
+#include "cli/size.h"
 #include "protocol/paths.h"
 #include "tools/control_client.h"
 #include "tools/doctor.h"
 #include "tools/exec_lines.h"
 #include "tools/failure.h"
 #include "tools/map_table.h"
+#include "tools/paging_table.h"
 #include "tools/png_writer.h"
 #include "tools/statistics_json.h"
 
 namespace tools {
 namespace {
 
+constexpr std::uint64_t kPage = 4096;
 constexpr const char* kVersion = "vmctl " VM_VERSION;
 
 std::string default_socket() {
@@ -84,6 +90,10 @@ class VmctlMain {
     builder.addSubCommand("ps", KJ_BIND_METHOD(*this, ps), "list the programs that are served")
         .addSubCommand("map", KJ_BIND_METHOD(*this, map), "show the address space of one program")
         .addSubCommand("stat", KJ_BIND_METHOD(*this, stat), "show what the server has done")
+        .addSubCommand("swap", KJ_BIND_METHOD(*this, swap),
+                       "show what is in swap, whose it is, and how fast it goes")
+        .addSubCommand("limit", KJ_BIND_METHOD(*this, limit),
+                       "limit the memory of one program")
         .addSubCommand("trace", KJ_BIND_METHOD(*this, trace), "tell what happens, as it happens")
         .addSubCommand("framebuffer", KJ_BIND_METHOD(*this, framebuffer),
                        "save a framebuffer as a picture")
@@ -119,14 +129,7 @@ class VmctlMain {
         "dumps. TP: df anonymous, sw shared anonymous, vn file, dv device, ho served by the host.");
     add_socket_option(builder);
     return builder
-        .expectArg("PID",
-                   [this](kj::StringPtr text) -> Validity {
-                     const char* end = text.cStr() + text.size();
-                     const auto parsed = std::from_chars(text.cStr(), end, pid_);
-                     if (parsed.ec != std::errc() || parsed.ptr != end || pid_ <= 0)
-                       return kj::str("not a process id");
-                     return true;
-                   })
+        .expectArg("PID", KJ_BIND_METHOD(*this, set_pid))
         .callAfterParsing([this]() -> Validity {
           const auto answer = ControlClient(socket_).map(pid_);
           print_map(std::cout, pid_, answer.getEntries());
@@ -141,14 +144,71 @@ class VmctlMain {
                             "Shows the server's counts since it started. Pages are 4 KiB.");
     add_socket_option(builder);
     add_json_option(builder, "Print one JSON object.");
+    add_interval_option(builder, "Look twice, so long apart, and show how much happens a second.");
     return builder
         .callAfterParsing([this]() -> Validity {
-          const auto answer = ControlClient(socket_).statistics();
-          if (json_)
-            std::cout << statistics_json(answer.getStatistics()).dump(2) << '\n';
-          else
-            print_statistics(std::cout, answer.getStatistics());
+          ControlClient client(socket_);
+          if (interval_.count() != 0) {
+            print_stat_rates(client);
+          } else {
+            const auto answer = client.statistics();
+            if (json_)
+              std::cout << statistics_json(answer.getStatistics()).dump(2) << '\n';
+            else
+              print_statistics(std::cout, answer.getStatistics());
+          }
           flush_output();
+          return true;
+        })
+        .build();
+  }
+
+  kj::MainFunc swap() {
+    interval_ = std::chrono::seconds(1);
+    kj::MainBuilder builder(
+        context_, kVersion,
+        "Shows what is in swap, in KiB, what moves a second, and a line for each program: process, "
+        "private memory in memory and in swap, its own limit, command.",
+        "All of it is zero on a server without --memory: nothing leaves memory there.");
+    add_socket_option(builder);
+    add_json_option(builder, "Print one JSON object; pages are 4 KiB.");
+    add_interval_option(builder, "How long to look for what moves. Default: 1.");
+    return builder
+        .callAfterParsing([this]() -> Validity {
+          ControlClient client(socket_);
+          const auto [after, rates] = look_twice(client);
+          const auto spaces = client.spaces();
+          if (json_)
+            std::cout << swap_json(after.getStatistics(), spaces.getSpaces(), rates).dump(2) << '\n';
+          else
+            print_swap(std::cout, after.getStatistics(), spaces.getSpaces(), rates);
+          flush_output();
+          return true;
+        })
+        .build();
+  }
+
+  kj::MainFunc limit() {
+    kj::MainBuilder builder(
+        context_, kVersion,
+        "Lets process PID, and what it forks from now on, have at most SIZE of private memory in "
+        "memory each; what is more goes to swap.",
+        "What cannot leave, wired memory for instance, stays. SIZE \"none\" takes the limit away.");
+    add_socket_option(builder);
+    return builder.expectArg("PID", KJ_BIND_METHOD(*this, set_pid))
+        .expectArg("SIZE",
+                   [this](kj::StringPtr text) -> Validity {
+                     if (text == "none") return true;
+                     const auto bytes = cli::parse_size({text.begin(), text.size()});
+                     if (!bytes || *bytes < kPage) {
+                       return kj::str("not \"none\" or a size of a page or more: ",
+                                      cli::kSizeForm);
+                     }
+                     limit_pages_ = *bytes / kPage;
+                     return true;
+                   })
+        .callAfterParsing([this]() -> Validity {
+          ControlClient(socket_).limit(pid_, limit_pages_);
           return true;
         })
         .build();
@@ -257,6 +317,53 @@ class VmctlMain {
         help);
   }
 
+  void add_interval_option(kj::MainBuilder& builder, kj::StringPtr help) {
+    builder.addOptionWithArg(
+        {"interval"},
+        [this](kj::StringPtr text) -> Validity {
+          constexpr double kMost = 24 * 60 * 60;
+          const char* end = text.cStr() + text.size();
+          double seconds = 0;
+          const auto parsed = std::from_chars(text.cStr(), end, seconds);
+          if (parsed.ec != std::errc() || parsed.ptr != end || !(seconds > 0 && seconds <= kMost))
+            return kj::str("not a number of seconds");
+          interval_ = std::chrono::duration<double>(seconds);
+          return true;
+        },
+        "SECONDS", help);
+  }
+
+  std::pair<ControlClient::Statistics, PagingRates> look_twice(ControlClient& client) {
+    using Clock = std::chrono::steady_clock;
+    const auto before = client.statistics();
+    const Clock::time_point then = Clock::now();
+    std::this_thread::sleep_for(interval_);
+    auto after = client.statistics();
+    const PagingRates rates =
+        paging_rates(before.getStatistics(), after.getStatistics(), Clock::now() - then);
+    return {kj::mv(after), rates};
+  }
+
+  void print_stat_rates(ControlClient& client) {
+    const auto [after, rates] = look_twice(client);
+    if (json_) {
+      auto json = statistics_json(after.getStatistics());
+      json["rates"] = rates_json(rates);
+      std::cout << json.dump(2) << '\n';
+      return;
+    }
+    print_statistics(std::cout, after.getStatistics());
+    print_rates(std::cout, rates);
+  }
+
+  Validity set_pid(kj::StringPtr text) {
+    const char* end = text.cStr() + text.size();
+    const auto parsed = std::from_chars(text.cStr(), end, pid_);
+    if (parsed.ec != std::errc() || parsed.ptr != end || pid_ <= 0)
+      return kj::str("not a process id");
+    return true;
+  }
+
   void say_ready() const {
     if (ready_fd_ < 0) return;
     constexpr std::string_view kReady = "ready\n";
@@ -277,6 +384,8 @@ class VmctlMain {
   std::int32_t pid_ = 0;
   bool json_ = false;
   int ready_fd_ = -1;
+  std::chrono::duration<double> interval_{0};
+  std::uint64_t limit_pages_ = 0;
   std::string name_;
   std::string output_;
 };

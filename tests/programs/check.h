@@ -102,6 +102,15 @@ static inline int signal_of_store(volatile byte* at, byte value) {
 }
 
 /// Waits for a child that must exit with 0.
+/// To the test, and from it: a word on descriptor 0.
+static inline void say(const char* text) { check(write(1, text, strlen(text)) > 0); }
+
+static inline char await_word(void) {
+  char word = 0;
+  check(read(0, &word, 1) == 1);
+  return word;
+}
+
 static inline void check_child(pid_t child) {
   int status = -1;
   check(child > 0);

@@ -19,14 +19,6 @@ static void have_memory(const char* path) {
   file_memory[0] = 0xee;
 }
 
-static void say(const char* text) { check(write(1, text, strlen(text)) > 0); }
-
-// Until the test says something on descriptor 0.
-static void await_word(void) {
-  char word = 0;
-  check(read(0, &word, 1) == 1);
-}
-
 static void returns(char** arguments) { have_memory(arguments[0]); }
 
 static void exits_quickly(char** arguments) {

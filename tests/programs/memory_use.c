@@ -38,13 +38,7 @@ static void check_filled(const byte* memory, size_t pages) {
   for (size_t i = 0; i < pages; ++i) check(page_is(memory, i, 0));
 }
 
-static void say_ready(void) { check(write(STDOUT_FILENO, "ready\n", 6) == 6); }
-
-static char await_word(void) {
-  char word = 0;
-  check(read(STDIN_FILENO, &word, 1) == 1);
-  return word;
-}
+static void say_ready(void) { say("ready\n"); }
 
 static void hold(byte* memory, size_t pages) {
   fill(memory, pages);

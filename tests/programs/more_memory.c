@@ -175,13 +175,23 @@ static void direct(char** arguments) {
   check(pthread_join(reader, NULL) == 0);
 }
 
+// Is what it is, and looks at it all when it is told to.
+static void waits(char** arguments) {
+  const size_t pages = pages_of(arguments[0]);
+  byte* memory = map_pages(pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  for (size_t i = 0; i < pages; ++i) write_page(page_at(memory, i), i, 0);
+  say("waiting\n");
+  await_word();
+  for (size_t i = 0; i < pages; ++i) check(page_is(page_at(memory, i), i, 0));
+}
+
 int main(int argc, char** argv) {
   static const struct {
     const char* name;
     void (*function)(char**);
   } cases[] = {{"private", private_memory}, {"shared", shared_memory},   {"file", file},
                {"children", children},      {"protections", protections}, {"threads", threads},
-               {"direct", direct}};
+               {"direct", direct},          {"waits", waits}};
   for (size_t i = 0; argc > 2 && i < sizeof(cases) / sizeof(cases[0]); ++i) {
     if (strcmp(argv[1], cases[i].name) != 0) continue;
     cases[i].function(argv + 2);

@@ -16,13 +16,6 @@ extern char** environ;
 
 #define PAGES ((size_t)64)
 
-static void say(const char* text) { check(write(1, text, strlen(text)) > 0); }
-
-static void await_word(void) {
-  char word = 0;
-  check(read(0, &word, 1) == 1);
-}
-
 static void use_memory(void) {
   byte* own = map_private(PAGES * PAGE);
   check(is_filled(own, PAGES * PAGE, 0));

@@ -173,6 +173,16 @@ TEST_CASE("tools see what the inspector says") {
   CHECK(counts.getStatistics().getPagers() == 1);
   REQUIRE(counts.getStatistics().getCalls().size() == 2);
   CHECK(counts.getStatistics().getCalls()[0].getName() == "mmap");
+
+  auto limit = control.limitRequest();
+  limit.setPid(42);
+  limit.setPages(1000);
+  CHECK(tool.wait(limit.send()).getOutcome() == protocol::LimitOutcome::DONE);
+  CHECK(server.inspector().limit == 1000);
+  auto stranger = control.limitRequest();
+  stranger.setPid(1);
+  CHECK(tool.wait(stranger.send()).getOutcome() == protocol::LimitOutcome::NOT_SERVED);
+
   CHECK(tool.wait(control.drainRequest().send()).getSpaces() == 2);
   CHECK_FALSE(tool.wait(control.framebufferRequest().send()).getFound());
 }

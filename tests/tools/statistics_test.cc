@@ -1,8 +1,10 @@
 #include <capnp/message.h>
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <sstream>
 
+#include "tools/paging_table.h"
 #include "tools/statistics_json.h"
 
 namespace {
@@ -38,6 +40,7 @@ protocol::Statistics::Builder example(capnp::MallocMessageBuilder& message) {
   paging.setWiredPages(22);
   paging.setDeactivations(23);
   paging.setReactivations(24);
+  paging.setCopies(25);
   return statistics;
 }
 
@@ -53,7 +56,8 @@ TEST_CASE("the statistics are one JSON object with every field in snake_case", "
     "failed_faults": 12, "pagers": 13, "sessions_rejected": 18446744073709551615,
     "paging": {"free_pages": 14, "private_pages": 15, "object_pages": 16, "inactive_pages": 17,
                "laundry_pages": 18, "clean_pages": 19, "swapped_pages": 20, "lost_pages": 21,
-               "wired_pages": 22, "deactivations": 23, "reactivations": 24}})");
+               "wired_pages": 22, "deactivations": 23, "reactivations": 24,
+               "copies": 25}})");
   CHECK(json == expected);
 }
 
@@ -71,4 +75,21 @@ TEST_CASE("the table for people has a line for each count", "[stat]") {
   CHECK(out.str().find("             1  faults handled\n") != std::string::npos);
   CHECK(out.str().find("             9  pages at most (--memory)\n") != std::string::npos);
   CHECK(out.str().find("             6  calls of munmap\n") != std::string::npos);
+}
+
+TEST_CASE("rates are what happened in between, a second") {
+  capnp::MallocMessageBuilder earlier;
+  capnp::MallocMessageBuilder later;
+  const auto before = example(earlier).asReader();
+  auto after = example(later);
+  after.setPageins(3 + 50);
+  after.getPaging().setCopies(25 + 5);
+  const tools::PagingRates rates =
+      tools::paging_rates(before, after.asReader(), std::chrono::milliseconds(500));
+  CHECK(rates.pageins == 100);
+  CHECK(rates.copies == 10);
+  CHECK(rates.faults == 0);
+  std::ostringstream out;
+  tools::print_rates(out, rates);
+  CHECK(out.str().find("100  pages paged in a second") != std::string::npos);
 }

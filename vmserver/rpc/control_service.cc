@@ -29,6 +29,9 @@ kj::Promise<void> ControlService::spaces(SpacesContext context) {
     space.setResidentPages(report.resident_pages);
     space.setFaults(report.faults);
     space.setPersonality(text(report.personality));
+    space.setMemoryPages(report.memory_pages);
+    space.setSwappedPages(report.swapped_pages);
+    space.setLimitPages(report.limit_pages);
   }
   return kj::READY_NOW;
 }
@@ -83,6 +86,7 @@ kj::Promise<void> ControlService::statistics(StatisticsContext context) {
   paging.setWiredPages(counts.paging.wired_pages);
   paging.setDeactivations(counts.paging.deactivations);
   paging.setReactivations(counts.paging.reactivations);
+  paging.setCopies(counts.paging.copies);
   out.setMemoryLimitPages(counts.memory_limit_pages);
   out.setObjects(counts.objects);
   out.setForks(counts.forks);
@@ -95,6 +99,23 @@ kj::Promise<void> ControlService::statistics(StatisticsContext context) {
 kj::Promise<void> ControlService::framebuffer(FramebufferContext context) {
   const kj::String name = kj::heapString(context.getParams().getName());
   return hub_.framebuffer(name, context.getResults());
+}
+
+kj::Promise<void> ControlService::limit(LimitContext context) {
+  const auto params = context.getParams();
+  const auto told = [](vm::LimitSet result) {
+    switch (result) {
+      case vm::LimitSet::done:
+        return protocol::LimitOutcome::DONE;
+      case vm::LimitSet::not_served:
+        return protocol::LimitOutcome::NOT_SERVED;
+      case vm::LimitSet::unlimited_server:
+        break;
+    }
+    return protocol::LimitOutcome::UNLIMITED_SERVER;
+  };
+  context.getResults().setOutcome(told(inspector_.set_limit(params.getPid(), params.getPages())));
+  return kj::READY_NOW;
 }
 
 kj::Promise<void> ControlService::drain(DrainContext context) {

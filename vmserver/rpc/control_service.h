@@ -15,6 +15,7 @@ class ControlService final : public protocol::Control::Server {
   kj::Promise<void> map(MapContext context) override;
   kj::Promise<void> statistics(StatisticsContext context) override;
   kj::Promise<void> framebuffer(FramebufferContext context) override;
+  kj::Promise<void> limit(LimitContext context) override;
   kj::Promise<void> drain(DrainContext context) override;
   kj::Promise<void> traceExec(TraceExecContext context) override;
 
