@@ -88,8 +88,8 @@ class Pmap {
   virtual Entered enter_zero(VirtualRange range, bool shared) = 0;
 
   /// Enters pages with `content` (range.bytes() of it) from the start of `range` (page-aligned,
-  /// private anonymous memory) up to its end or to the first page that is already there, and wakes
-  /// who waits for them.
+  /// private anonymous memory) up to its end or to the first page that is already there. Wakes nobody:
+  /// who waits for them would be at the next fault before the caller is through with this one.
   virtual Entered enter_pages(VirtualRange range, const std::byte* content) = 0;
 
   /// Most pages of one take_pages().

@@ -172,10 +172,13 @@ void SimPmap::forget(SimWaiter& waiter) {
 }
 
 Pmap::Entered SimPmap::enter_zero(VirtualRange range, bool shared) {
-  return enter(range, [&](VirtualAddress, SimPage& page) {
+  const Entered entered = enter(range, [&](VirtualAddress, SimPage& page) {
     page.frame = shared ? memory_->zero_frame() : std::make_shared<SimFrame>();
     page.owned = !shared;
   });
+  const std::lock_guard guard(memory_->lock());
+  wake_locked(VirtualRange(range.start(), range.start() + bytes_from_pages(entered.pages)));
+  return entered;
 }
 
 Pmap::Entered SimPmap::enter_pages(VirtualRange range, const std::byte* content) {
@@ -207,7 +210,6 @@ Pmap::Entered SimPmap::enter(VirtualRange range,
     make(at, pages_.entry(at));
     ++entered.pages;
   }
-  wake_locked(VirtualRange(range.start(), range.start() + bytes_from_pages(entered.pages)));
   return entered;
 }
 

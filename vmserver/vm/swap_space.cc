@@ -287,7 +287,7 @@ void SwapSpace::prune(std::deque<PageRange>& queue, bool kept) const {
 }
 
 std::uint64_t SwapSpace::reclaim(std::uint64_t most) {
-  const std::lock_guard guard(lock_);
+  std::unique_lock guard(lock_);
   std::uint64_t dropped = 0;
   const auto idle = [&](PageIndex at) {
     const Slot& one = slot(at);
@@ -295,7 +295,7 @@ std::uint64_t SwapSpace::reclaim(std::uint64_t most) {
            one.holders != 0;
   };
   std::size_t looked_at = clean_.size();
-  while (looked_at-- != 0 && dropped < most) {
+  while (looked_at-- != 0 && dropped < most && !clean_.empty()) {
     const PageRange run = clean_.front();
     clean_.pop_front();
     for (PageIndex at = run.first(); at < run.end();) {
@@ -311,6 +311,9 @@ std::uint64_t SwapSpace::reclaim(std::uint64_t most) {
         at = at + 1;
       }
     }
+    // Faults want the lock, too.
+    guard.unlock();
+    guard.lock();
   }
   return dropped;
 }

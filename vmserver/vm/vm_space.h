@@ -215,6 +215,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
 
   // These take it.
   void came_back(const SwappedPages::Run& run, Error error);
+  void enter_if_still_wanted(const SwappedPages::Run& run, Error error);
   void have_left(hal::VirtualRange range, const hal::Left& left);
   void have_left_before_fork(const std::vector<SwappedPages::Run>& gone, const PageSet& unknown);
   void end_leaving();

@@ -339,6 +339,7 @@ void VmSpace::bring_back(MapEntry& entry, const SwappedPages::Run& known, bool w
   if (result == SwapSpace::BringIn::there) {
     machine_.counters().reactivations += granted;
     enter_swapped(run);
+    pmap_->wake(run.pages);
     ahead.touched(number + granted - 1);
     if (ready.ahead) {
       ahead.hit(granted);
@@ -353,7 +354,7 @@ void VmSpace::bring_back(MapEntry& entry, const SwappedPages::Run& known, bool w
   swap.unpin(run.slots);
 }
 
-// Needs its slots to be readable.
+// Needs its slots to be readable. Wakes nobody.
 void VmSpace::enter_swapped(const SwappedPages::Run& run) {
   alignas(hal::kPageSize) static thread_local std::array<std::byte, kMostBack * hal::kPageSize>
       content;
@@ -376,7 +377,6 @@ void VmSpace::enter_swapped(const SwappedPages::Run& run) {
       forget_swapped(there);
     }
   }
-  if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(run.pages.start()));
 }
 
 void VmSpace::lose(const SwappedPages::Run& run) {
@@ -389,6 +389,12 @@ void VmSpace::lose(const SwappedPages::Run& run) {
 }
 
 void VmSpace::came_back(const SwappedPages::Run& run, Error error) {
+  enter_if_still_wanted(run, error);
+  // Without the lock, which the next fault will want.
+  pmap_->wake(run.pages);
+}
+
+void VmSpace::enter_if_still_wanted(const SwappedPages::Run& run, Error error) {
   const std::lock_guard guard(lock_);
   const auto known = std::find_if(coming_.begin(), coming_.end(), [&](const Coming& coming) {
     return coming.pages == run.pages;
@@ -412,7 +418,6 @@ void VmSpace::came_back(const SwappedPages::Run& run, Error error) {
       lose(now);
     }
   }
-  pmap_->wake(run.pages);
 }
 
 void VmSpace::forget_swapped(VirtualRange range) {
