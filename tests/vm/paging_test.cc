@@ -294,6 +294,49 @@ TEST_CASE("a child of a fork in the middle of leaving has the pages as well", "[
   f.check(*grandchild, at, 16);
 }
 
+TEST_CASE("a child that has a page itself needs nothing of what its parent took out", "[paging]") {
+  Fixture f;
+  const std::uint64_t at = f.map(16);
+  f.fill(*f.program, at, 16);
+  REQUIRE(f.program->mprotect(at, 16 * kPage, bsd::kRead).ok());
+  REQUIRE(f.program->space().start_leaving());
+  // The order is carried out after the fork: the pages have been copied, and leave the parent alone.
+  const auto child = f.program->fork_unannounced();
+  (void)f.program->pmap().carry_out_taking();
+  REQUIRE(child->space().swapped_pages() == 16);
+  // This brings back what is in swap first.
+  REQUIRE(child->minherit(at, 16 * kPage, bsd::kInheritShare).ok());
+  f.check(*child, at, 16);
+  f.check(*f.program, at, 16);
+}
+
+TEST_CASE("a grandchild has what left its grandparent, though its parent has ended", "[paging]") {
+  Fixture f;
+  const std::uint64_t at = f.map(16);
+  f.fill(*f.program, at, 16);
+  REQUIRE(f.program->space().start_leaving());
+  REQUIRE(f.program->pmap().take_ordered());
+  auto child = f.program->fork_unannounced();
+  const auto grandchild = child->fork_unannounced();
+  child.reset();
+  f.check(*grandchild, at, 16);
+}
+
+TEST_CASE("a child that was left nothing gets nothing of what leaves its parent", "[paging]") {
+  Fixture f;
+  const std::uint64_t at = f.map(16);
+  f.fill(*f.program, at, 16);
+  REQUIRE(f.program->minherit(at, 16 * kPage, bsd::kInheritNone).ok());
+  REQUIRE(f.program->space().start_leaving());
+  REQUIRE(f.program->pmap().take_ordered());
+  const auto child = f.program->fork_unannounced();
+  const auto mapped = child->mmap(at, 16 * kPage, bsd::kReadWrite, kAnonPrivate);
+  REQUIRE(mapped.value == at);
+  while (f.machine.pump()) continue;
+  for (std::uint64_t i = 0; i < 16; ++i) CHECK(child->load(at + i * kPage) == 0);
+  f.check(*f.program, at, 16);
+}
+
 TEST_CASE("what a parent took along without a word is lost, and never zero", "[paging]") {
   Fixture f;
   const std::uint64_t at = f.map(48);
@@ -460,6 +503,28 @@ TEST_CASE("clean pages of files go before any page is laundered", "[paging]") {
   for (std::uint64_t i = 0; i < 200; ++i) f.program->load(mapped.value + i * kPage);
   CHECK(f.machine.machine.counters().pageouts == 0);
   CHECK(Fixture::resident(*f.program) == 30);
+}
+
+TEST_CASE("a page that somebody was through with stays when it is wanted again", "[paging]") {
+  Fixture f;
+  FakeFile& file = f.machine.make_file(200 * kPage);
+  const auto walked = f.program->mmap(0, 200 * kPage, bsd::kRead, bsd::kShared, file.open());
+  REQUIRE(walked.ok());
+  for (std::uint64_t i = 0; i < 200; ++i) f.program->load(walked.value + i * kPage);
+  // Not all of what the walk has marked has been dropped, and dropped it was before it is read again.
+  Program other(f.machine);
+  const auto again = other.mmap(0, 200 * kPage, bsd::kRead, bsd::kShared, file.open());
+  REQUIRE(other.madvise(again.value, 200 * kPage, bsd::kRandom).ok());
+  for (std::uint64_t i = 0; i < 16; ++i) other.load(again.value + i * 7 * kPage);
+  f.machine.pagers.forget_records();
+  const std::uint64_t at = f.map(20);
+  f.fill(*f.program, at, 20);
+  for (std::uint64_t i = 0; i < 16; ++i) other.load(again.value + i * 7 * kPage);
+  std::uint64_t brought_in = 0;
+  for (const auto& record : f.machine.pagers.records(Transfer::Kind::page_in)) {
+    if (record.file == &file) brought_in += record.pages.count();
+  }
+  CHECK(brought_in == 0);
 }
 
 TEST_CASE("what is used again and again stays while a file is read once", "[paging]") {

@@ -290,6 +290,7 @@ void VmObject::start_page_in(PageRange run) {
   transfer->start(shared_from_this(), run);
   count(static_cast<std::int64_t>(run.count()));
   if (boost::icl::intersects(dropped_, interval(run))) returned_ += dropped_ & interval(run);
+  if (!used_up_.empty()) used_up_ -= interval(run);
   flight_.push_back(std::move(transfer));
   pager_->submit(*flight_.back());
 }
@@ -311,6 +312,8 @@ VmObject::FaultIn VmObject::fault_in(PageIndex page, FaultWindow::Span window) {
   const std::uint64_t before = std::min<std::uint64_t>(window.before, page.value());
   PageRange rest =
       PageRange::between(page - before, page + (window.count - window.before)).intersect(all);
+  // Whoever was through with these, somebody is not.
+  if (!used_up_.empty()) used_up_ -= interval(rest);
   PageRange run = backing_->next_absent(rest);
   while (!run.empty() && run.end() <= page) {
     rest = PageRange::between(run.end(), rest.end());

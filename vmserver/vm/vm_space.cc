@@ -140,7 +140,8 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
   } else {
     FaultWindow::Span wanted = span;
     if (pages_leave() && !entry->object->is_resident(entry->page_at(page))) {
-      const std::uint64_t room = machine_.memory().room();
+      // A call for which nothing may leave would wait for itself: it goes over the limit.
+      const std::uint64_t room = std::max<std::uint64_t>(machine_.memory().room(), keeps_ ? 1 : 0);
       if (room == 0) return machine_.memory().put_off({weak_from_this(), page, write});
       if (room < span.count) wanted = {0, static_cast<std::uint32_t>(
                                               std::min<std::uint64_t>(room, span.count - span.before))};

@@ -282,9 +282,13 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::vector<Coming> coming_;                // lock_
   hal::VirtualRange leaving_;                 // lock_
   PageSet there_;                             // lock_  which of them were there; page numbers
+  /// Of an heir: what of leaving_ it had when it was forked. Page numbers.
+  PageSet heritage_;                          // lock_
   bool taking_ = false;                       // lock_  the program is at an order of start_leaving()
   std::chrono::steady_clock::time_point taking_since_;  // lock_
-  std::vector<std::weak_ptr<VmSpace>> heirs_;  // lock_  forked while pages were leaving
+  /// Forked while pages were leaving. They stay for as long, also when their programs have ended: there
+  /// may be heirs of theirs.
+  std::vector<std::shared_ptr<VmSpace>> heirs_;  // lock_
   std::vector<PutOffPlan> put_off_;           // lock_  plans that wait for pages that are leaving
   std::vector<hal::VirtualRange> unsettled_;  // lock_  a plan is about to take away what is there
   bool keeps_ = false;                        // lock_  a call needs all pages to stay

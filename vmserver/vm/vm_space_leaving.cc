@@ -242,12 +242,9 @@ void VmSpace::store(const std::vector<VirtualAddress>& pages, const std::byte* c
 // What has left is held for each of them.
 std::vector<std::shared_ptr<VmSpace>> VmSpace::take_heirs(
     const std::vector<SwappedPages::Run>& gone) {
-  std::vector<std::shared_ptr<VmSpace>> heirs;
-  for (const std::weak_ptr<VmSpace>& weak : std::exchange(heirs_, {})) {
-    auto heir = weak.lock();
-    if (!heir) continue;
+  std::vector<std::shared_ptr<VmSpace>> heirs = std::exchange(heirs_, {});
+  for (std::size_t i = 0; i < heirs.size(); ++i) {
     for (const SwappedPages::Run& run : gone) machine_.swap().hold(run.slots);
-    heirs.push_back(std::move(heir));
   }
   return heirs;
 }
@@ -266,9 +263,7 @@ void VmSpace::have_left_before_fork(const std::vector<SwappedPages::Run>& gone,
       for (std::uint64_t i = 0; i < run.slots.count(); ++i) {
         const PageRange slot(run.slots.first() + i, 1);
         const VirtualAddress at = run.pages.start() + hal::bytes_from_pages(i);
-        const MapEntry* entry = closed_ ? nullptr : map_.find(at);
-        if (entry == nullptr || entry->source != Source::anonymous ||
-            entry->inherit == hal::Inherit::zero) {
+        if (closed_ || !boost::icl::contains(heritage_, at.value() >> hal::kPageShift)) {
           machine_.swap().release(slot);
         } else {
           swapped_.insert(at, slot);
@@ -276,7 +271,7 @@ void VmSpace::have_left_before_fork(const std::vector<SwappedPages::Run>& gone,
       }
     }
     if (!unknown.empty() && !closed_) {
-      PageSet lost = unknown;
+      PageSet lost = unknown & heritage_;
       pmap_->mapped_pages(leaving_, [&](hal::PageRun run) { lost -= numbers(run.range); });
       for (const auto& part : lost) lose({range_of(part), {}});
     }
@@ -292,6 +287,7 @@ void VmSpace::end_leaving() {
     const std::lock_guard guard(lock_);
     const VirtualRange range = std::exchange(leaving_, {});
     taking_ = false;
+    heritage_.clear();
     pmap_->wake(range);
     std::vector<PutOffPlan> waiting = std::exchange(put_off_, {});
     for (PutOffPlan& put_off : waiting) {
@@ -315,7 +311,14 @@ void VmSpace::inherit_swapped(VmSpace& child) {
   }
   if (leaving_.empty()) return;
   child.leaving_ = leaving_;
-  heirs_.push_back(child.weak_from_this());
+  // As it is now: by the time it gets them it may have put something else there, where it had nothing.
+  for (auto it = child.map_.first_in(leaving_);
+       it != child.map_.end() && it->range.start() < leaving_.end(); ++it) {
+    if (it->source != Source::anonymous || it->inherit == hal::Inherit::zero) continue;
+    child.heritage_ += numbers(it->range.intersect(leaving_));
+  }
+  if (!taking_) child.heritage_ &= heritage_;
+  heirs_.push_back(child.shared_from_this());
 }
 
 }  // namespace vm

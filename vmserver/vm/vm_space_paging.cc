@@ -262,7 +262,12 @@ void VmSpace::fault_limited(MapEntry& entry, VirtualAddress page, bool write,
 std::uint64_t VmSpace::admit(VirtualAddress page, bool write, std::uint64_t wanted) {
   Memory& memory = machine_.memory();
   const std::uint64_t most = std::min(wanted, below_limit());
-  const std::uint64_t granted = most == 0 ? 0 : memory.admit(most);
+  std::uint64_t granted = most == 0 ? 0 : memory.admit(most);
+  // A call for which nothing may leave would wait for itself: it goes over the limit, page by page.
+  if (granted == 0 && keeps_) {
+    granted = 1;
+    memory.add_private(1);
+  }
   if (granted == 0) {
     memory.put_off({weak_from_this(), page, write});
   } else if (shall_shrink()) {
@@ -366,9 +371,13 @@ void VmSpace::enter_swapped(const SwappedPages::Run& run) {
     return lose(run);
   }
   const Pmap::Entered entered = pmap_->enter_pages(run.pages, content.data());
-  if (entered.pages != 0) {
+  // A page that is there already is the one that counts: a child has one that its parent had in swap
+  // and in memory, and knows of both.
+  const bool was_there = entered.pages == 0 && entered.outcome == Pmap::Outcome::entered;
+  if (entered.pages != 0 || was_there) {
+    const std::uint64_t pages = was_there ? 1 : entered.pages;
     const VirtualRange there(run.pages.start(),
-                             run.pages.start() + hal::bytes_from_pages(entered.pages));
+                             run.pages.start() + hal::bytes_from_pages(pages));
     add_resident(static_cast<std::int64_t>(entered.pages));
     // In this order: a fork that has copied the page tables by now is still being heard of.
     if (pmap_->forking()) {
