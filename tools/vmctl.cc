@@ -149,13 +149,10 @@ class VmctlMain {
         .callAfterParsing([this]() -> Validity {
           ControlClient client(socket_);
           if (interval_.count() != 0) {
-            print_stat_rates(client);
+            const auto [after, rates] = look_twice(client);
+            print_stat(after.getStatistics(), &rates);
           } else {
-            const auto answer = client.statistics();
-            if (json_)
-              std::cout << statistics_json(answer.getStatistics()).dump(2) << '\n';
-            else
-              print_statistics(std::cout, answer.getStatistics());
+            print_stat(client.statistics().getStatistics(), nullptr);
           }
           flush_output();
           return true;
@@ -344,16 +341,15 @@ class VmctlMain {
     return {kj::mv(after), rates};
   }
 
-  void print_stat_rates(ControlClient& client) {
-    const auto [after, rates] = look_twice(client);
+  void print_stat(protocol::Statistics::Reader statistics, const PagingRates* rates) const {
     if (json_) {
-      auto json = statistics_json(after.getStatistics());
-      json["rates"] = rates_json(rates);
+      auto json = statistics_json(statistics);
+      if (rates != nullptr) json["rates"] = rates_json(*rates);
       std::cout << json.dump(2) << '\n';
       return;
     }
-    print_statistics(std::cout, after.getStatistics());
-    print_rates(std::cout, rates);
+    print_statistics(std::cout, statistics);
+    if (rates != nullptr) print_rates(std::cout, *rates);
   }
 
   Validity set_pid(kj::StringPtr text) {

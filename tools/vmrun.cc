@@ -109,8 +109,8 @@ class VmrunMain {
                "be executed, 127 when it is not found.")
         .addOptionWithArg({"memory"}, KJ_BIND_METHOD(*this, set_memory), "SIZE",
                           "The private server's memory: bytes, or a number with K, M, G or T "
-                          "(powers of 1024). Reported, and the base of the wiring limit; not "
-                          "enforced by paging out in this version. Default: no limit.")
+                          "(powers of 1024). What programs need beyond it is paged out. Default: "
+                          "no limit.")
         .addOptionWithArg({"swap"}, KJ_BIND_METHOD(*this, add_swap), "FILE[:SIZE]",
                           "Where memory goes that the private server pages out: SIZE of a new file "
                           "or a block device, as pager-anon's option says. May be given several "

@@ -202,6 +202,7 @@ Pmap::Entered UffdPmap::enter(VirtualRange range, const std::byte* content, bool
       copy.dst = at.value();
       copy.src = reinterpret_cast<std::uint64_t>(content) + (advance ? at - range.start() : 0);
       copy.len = bytes;
+      // Content comes from the swap space, and who enters it wakes the program later (hal/pmap.h).
       copy.mode = advance ? UFFDIO_COPY_MODE_DONTWAKE : 0;
       result = ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy);
       done = copy.copy;

@@ -9,9 +9,9 @@
 // Clean pages of files go before anything is laundered: they cost nothing.
 //
 // The daemon works when less than Memory::free_min() is free, for as much as Memory::free_target().
-// It waits for nobody: what it begins
-// ends on other threads, which kick it again. When nothing has become free for some seconds although
-// somebody waits, the largest program is ended that has not asked to be spared.
+// It waits for nobody: what it begins ends on other threads, which kick it again. When nothing has
+// become free for some seconds although somebody waits, the largest program is ended that has not
+// asked to be spared.
 #pragma once
 
 #include <chrono>
