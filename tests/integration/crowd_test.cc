@@ -101,7 +101,10 @@ void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, 
     if (board->steps == seen) break;
     seen = board->steps;
   }
-  for (support::Process& program : running) CHECK(program.wait().text() == "status 0");
+  for (support::Process& program : running) {
+    INFO("the server says: " << server.log());
+    CHECK(program.wait().text() == "status 0");
+  }
   CHECK(board->steps >= steps);
   const support::Statistics statistics = server.statistics();
   std::cout << board->forks << " forks, " << board->kills << " kills, " << statistics.pageouts

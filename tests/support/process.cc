@@ -12,8 +12,10 @@
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <string_view>
 
 namespace support {
@@ -54,6 +56,27 @@ std::string first_line(const std::string& path) {
   std::string line;
   std::getline(file, line);
   return line;
+}
+
+// What each thread of a process does, and of its descendants: where one of them hangs that is what
+// its log cannot tell.
+void describe_threads(const std::string& process, const std::string& indentation,
+                      std::string& text) {
+  std::vector<std::string> children;
+  std::error_code gone;
+  std::filesystem::directory_iterator entry(process + "/task", gone);
+  for (; !gone && entry != std::filesystem::directory_iterator(); entry.increment(gone)) {
+    const std::string task = entry->path().string();
+    text += indentation + entry->path().filename().string() + " " + first_line(task + "/comm") +
+            ", wchan " + first_line(task + "/wchan") + ", syscall " +
+            first_line(task + "/syscall") + "\n";
+    std::istringstream of_task(first_line(task + "/children"));
+    for (std::string child; of_task >> child;) children.push_back(child);
+  }
+  for (const std::string& child : children) {
+    text += indentation + "child " + child + ":\n";
+    describe_threads("/proc/" + child, indentation + "  ", text);
+  }
 }
 
 // Appends, so that several processes that share the file do not overwrite each other.
@@ -169,9 +192,7 @@ void Process::thaw() const { signal(SIGCONT); }
 
 std::string Process::state() const {
   std::string text;
-  const std::string process = "/proc/" + std::to_string(pid_);
-  text += "comm " + first_line(process + "/comm") + ", wchan " + first_line(process + "/wchan") +
-          ", syscall " + first_line(process + "/syscall");
+  describe_threads("/proc/" + std::to_string(pid_), "  ", text);
   return text;
 }
 
@@ -186,8 +207,8 @@ Outcome Process::wait(std::chrono::milliseconds within) {
     const std::string where = state();
     const std::string said = errors();
     kill();
-    FAIL("a process did not end within " << within.count() << " ms (" << where
-                                         << "); stderr: " << said);
+    FAIL("a process did not end within " << within.count() << " ms; its threads:\n"
+                                         << where << "stderr: " << said);
   }
   int status = 0;
   REQUIRE(waitpid(pid_, &status, 0) == pid_);
