@@ -89,20 +89,29 @@ Taken take_pages(const Hands& hands, int userfaultfd, const protocol::StubOrder&
   constexpr unsigned kMostTries = 4;  // of one page: the kernel was busy with it
   Taken taken;
   unsigned tries = 0;
+  // In one go. What is one mapping to the server can be several to the host, which moves nothing of a
+  // range that is not all in one.
+  uint32_t most = order.pages;
   for (uint32_t at = 0; at < order.pages;) {
+    const uint32_t wanted = most < order.pages - at ? most : order.pages - at;
     uffdio_move move{};
     move.src = order.address + at * kPage;
     move.dst = reinterpret_cast<uint64_t>(hands.hold) + at * kPage;
-    move.len = (order.pages - at) * kPage;
+    move.len = wanted * kPage;
     // What may be stored to after all is moved.
     const long result = sys(SYS_ioctl, userfaultfd, UFFDIO_MOVE, &move);
     const uint64_t moved = result == 0 ? move.len : move.move > 0 ? move.move : 0;
     if (moved != 0) {
       for (uint64_t i = 0; i < moved / kPage; ++i) taken.moved |= uint64_t{1} << at++;
       tries = 0;
+      if (most < order.pages) most *= 2;
       continue;
     }
     if (result == -EAGAIN && ++tries < kMostTries) continue;
+    if (result == -EINVAL && wanted > 1) {
+      most = wanted / 2;
+      continue;
+    }
     if (result == -EINVAL && order.kind == protocol::StubOrder::kCopy &&
         copy_page(hands, move.src, hands.hold + kMovedBytes + at * kPage)) {
       taken.copied |= uint64_t{1} << at;

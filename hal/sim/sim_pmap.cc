@@ -199,15 +199,24 @@ Pmap::Entered SimPmap::enter(VirtualRange range,
   }
   for (VirtualAddress at = range.start(); at < range.end(); at = at + kPageSize) {
     const SimRegion* region = find(at);
-    if (region == nullptr || region->kind != SimRegion::Kind::anonymous) {
+    if (region == nullptr || region->kind == SimRegion::Kind::host) {
       if (entered.pages == 0) entered.outcome = Outcome::retry;
       break;
     }
-    if (pages_.find(at) != nullptr) {
+    bool beyond = false;
+    if (pages_.find(at) != nullptr ||
+        (region->kind == SimRegion::Kind::object && bring_in(*region, at, beyond)) || beyond) {
       if (entered.pages == 0) wake_locked(page_at(at));
       break;
     }
-    make(at, pages_.entry(at));
+    SimPage& page = pages_.entry(at);
+    make(at, page);
+    // As UFFDIO_COPY has it: where an object is shared the page becomes the object's.
+    if (region->kind == SimRegion::Kind::object && !region->is_private()) {
+      region->backing->frames_[region->page_at(at).value()] = page.frame;
+      page.owned = false;
+      page.of_object = true;
+    }
     ++entered.pages;
   }
   return entered;

@@ -65,6 +65,10 @@ TEST_CASE("memory that may not be stored to, or not be read, leaves and comes ba
   CHECK(more_memory({"protections", "48"}) == kOk);
 }
 
+TEST_CASE("pages leave one mapping that is many to the host") {
+  CHECK(more_memory({"pieces", "32"}) == kOk);
+}
+
 TEST_CASE("children of a parent in swap have what it had") {
   CHECK(more_memory({"children", "24", "20"}) == kOk);
 }

@@ -36,6 +36,22 @@ TEST_CASE("programs that map one file see each other's stores at once") {
   for (unsigned i = 0; i < kPrograms; ++i) CHECK(word_at(data, i * kPage) == 200);
 }
 
+// A fault that the server hears of after it has taken the map's new state for the old one would put
+// a page of zeroes into the file's memory.
+TEST_CASE("private memory in the place of a file's pages leaves these as they are") {
+  ServerUnderTest server;
+  constexpr std::size_t kPages = 16384;
+  const std::string path = server.file("f", pattern(kPages * kPage));
+  CHECK(server.run({"sharing", "replaced", path, std::to_string(kPages / 16)}).text() == kOk);
+}
+
+TEST_CASE("the same where pages leave") {
+  ServerUnderTest server({.options = {"--memory", "8M"}});
+  constexpr std::size_t kPages = 8192;
+  const std::string path = server.file("f", pattern(kPages * kPage));
+  CHECK(server.run({"sharing", "replaced", path, std::to_string(kPages / 8)}).text() == kOk);
+}
+
 TEST_CASE("atomic counting in a shared file mapping loses nothing between programs") {
   ServerUnderTest server;
   const std::string path = server.file("f", std::string(kPage, '\0'));

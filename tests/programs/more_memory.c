@@ -108,6 +108,23 @@ static void children(char** arguments) {
   for (size_t i = 0; i < pages; ++i) check(page_is(page_at(memory, i), i, 0));
 }
 
+// One mapping to the server, and one after the other to the host: whoever fills gaps between pages
+// that have been stored to gets mappings that the host cannot join.
+static void pieces(char** arguments) {
+  enum { PIECE = 4 };
+  const size_t pages = pages_of(arguments[0]);
+  byte* memory = map_pages(pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  for (size_t i = PIECE; i < pages; i += 2 * PIECE) {
+    check(munmap(page_at(memory, i), PIECE * PAGE) == 0);
+  }
+  for (size_t i = 0; i < pages; i += 2 * PIECE) *page_at(memory, i) = 1;
+  for (size_t i = PIECE; i < pages; i += 2 * PIECE) {
+    check(mmap(page_at(memory, i), PIECE * PAGE, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page_at(memory, i));
+  }
+  use(memory, pages, 9);
+}
+
 // What may not be stored to, or not even read, leaves as well.
 static void protections(char** arguments) {
   const size_t pages = pages_of(arguments[0]);
@@ -191,7 +208,8 @@ int main(int argc, char** argv) {
     void (*function)(char**);
   } cases[] = {{"private", private_memory}, {"shared", shared_memory},   {"file", file},
                {"children", children},      {"protections", protections}, {"threads", threads},
-               {"direct", direct},          {"waits", waits}};
+               {"direct", direct},          {"waits", waits},
+               {"pieces", pieces}};
   for (size_t i = 0; argc > 2 && i < sizeof(cases) / sizeof(cases[0]); ++i) {
     if (strcmp(argv[1], cases[i].name) != 0) continue;
     cases[i].function(argv + 2);

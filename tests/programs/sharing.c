@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -22,6 +23,54 @@ static void in_step(char** arguments) {
       while (*(atomic_uint*)(at + i * PAGE) < step) sched_yield();
     }
   }
+}
+
+enum { SEEN = 16 };
+
+struct reader {
+  const byte* at;  // SEEN pages
+  atomic_bool ends;
+};
+
+static void* read_on(void* argument) {
+  const struct reader* reader = argument;
+  // For a moment a new mapping cannot be read.
+  (void)sigsetjmp(fault_return, 1);
+  for (size_t i = 0; !atomic_load(&reader->ends); i = (i + 1) % SEEN) {
+    (void)*(const volatile byte*)(reader->at + i * PAGE);
+  }
+  return NULL;
+}
+
+// One thread reads what another one maps, over and over: some pages of the file, then private
+// memory in their place. None of that changes the file. arguments[1]: rounds
+static void replaced(char** arguments) {
+  const int file = open(arguments[0], O_RDWR);
+  struct stat status;
+  check(file >= 0 && fstat(file, &status) == 0);
+  const size_t bytes = (size_t)status.st_size;
+  catch_faults();
+  byte* seen = map_private(SEEN * PAGE);
+  struct reader reader = {.at = seen};
+  enum { THREADS = 4 };
+  pthread_t threads[THREADS];
+  for (int i = 0; i < THREADS; ++i) {
+    check(pthread_create(&threads[i], NULL, read_on, &reader) == 0);
+  }
+  const size_t rounds = strtoul(arguments[1], NULL, 10);
+  for (size_t round = 0; round < rounds; ++round) {
+    const size_t at = round * SEEN * PAGE % bytes;
+    check(mmap(seen, SEEN * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
+               (off_t)at) == seen);
+    check(madvise(seen, SEEN * PAGE, MADV_RANDOM) == 0);
+    check(mmap(seen, SEEN * PAGE, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == seen);
+  }
+  atomic_store(&reader.ends, true);
+  for (int i = 0; i < THREADS; ++i) check(pthread_join(threads[i], NULL) == 0);
+  const byte* all = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0);
+  check(all != MAP_FAILED);
+  check(is_pattern(all, bytes, 0));
 }
 
 // All increment one counter.
@@ -58,4 +107,4 @@ static void own_pages(char** arguments) {
   if (strcmp(arguments[3], "kill") == 0) raise(SIGKILL);
 }
 
-CASES(CASE(in_step), CASE(counter), CASE(shows), CASE(own_pages))
+CASES(CASE(in_step), CASE(counter), CASE(replaced), CASE(shows), CASE(own_pages))

@@ -49,6 +49,25 @@ TEST_CASE("a first fault asks for one cluster", "[page_in]") {
   CHECK(f.machine.machine.counters().pageins == f.asked()[0].count());
 }
 
+// The map is ahead of the program then, and what it says now would be entered into the file's memory.
+TEST_CASE("a fault between a call and its plan waits for the plan", "[page_in]") {
+  Fixture f;
+  const auto bystander = std::make_unique<Program>(f.machine);
+  const std::uint64_t seen = f.map(*bystander);
+  f.program->holds_plans = true;
+  const auto call = f.program->start(f.program->request(
+      protocol::kCallMmap, {f.at, 16 * kPage, bsd::kReadWrite,
+                            bsd::kPrivate | bsd::kAnon | bsd::kFixed, ~std::uint64_t{0}, 0}));
+  while (f.machine.pump()) continue;
+  f.fault(3);
+  while (f.machine.pump()) continue;
+  CHECK(bystander->load(seen + 3 * kPage) == f.byte(3 * kPage));
+  call->carry_out();
+  CHECK(call->result().ok());
+  CHECK(f.program->load(f.at + 3 * kPage) == 0);
+  CHECK(bystander->load(seen + 4 * kPage) == f.byte(4 * kPage));
+}
+
 TEST_CASE("what lies just before the page comes along", "[page_in]") {
   Fixture f;
   f.program->load(f.at + 105 * kPage);

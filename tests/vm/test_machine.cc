@@ -320,7 +320,17 @@ void PendingCall::send_plan(Next next) {
   next(vm::error_from_errno(error));
 }
 
+void PendingCall::carry_out() {
+  REQUIRE(held_back_);
+  program_.holds_plans = false;
+  send_answer(*std::exchange(held_back_, std::nullopt));
+}
+
 void PendingCall::send_answer(const vm::Answer& answer) {
+  if (program_.holds_plans) {
+    held_back_ = answer;
+    return;
+  }
   const int error = program_.pmap().apply(plan);
   plan.clear();
   if (error != 0 && !undone_) {

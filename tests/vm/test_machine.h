@@ -178,6 +178,7 @@ class Program {
   std::uint64_t data_limit = kNoLimit;
   std::uint64_t memlock_limit = kNoLimit;
   std::uint64_t stack_limit = std::uint64_t{8} << 20;
+  bool holds_plans = false;  ///< calls that end leave their plans to PendingCall::carry_out()
 
  private:
   Program(TestMachine& machine, bool threads, std::shared_ptr<vm::VmSpace> space,
@@ -202,6 +203,8 @@ class PendingCall final : public vm::Call {
   std::uint32_t user_id() override { return user_; }
   std::int32_t pid() const override { return pid_; }
 
+  /// The program does what it held back, and its call has ended.
+  void carry_out();
   bool finished() const;
   /// Waits for another thread to end it; false when none did for a long time.
   bool wait() const;
@@ -218,6 +221,7 @@ class PendingCall final : public vm::Call {
 
   int finished_ = 0;   // machine's calls_lock; how often
   bool undone_ = false;
+  std::optional<vm::Answer> held_back_;
   vm::Answer answer_;  // machine's calls_lock
 };
 

@@ -10,6 +10,10 @@
 // Where pages leave programs (vm/pageout.h), a plan that takes something away waits for pages of the
 // same range that are leaving, and none of the range leaves before the program has carried it out:
 // VmSpace::before_plan().
+//
+// Between a change of the map and the moment when the program has carried out its plan the two
+// differ. Where the program still shows an object's pages then, faults wait for that moment
+// (VmSpace::plan_done()): what the map says now must not be entered there.
 #pragma once
 
 #include <cstddef>

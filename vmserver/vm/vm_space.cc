@@ -56,7 +56,7 @@ std::shared_ptr<VmSpace> VmSpace::make(Machine& machine, std::unique_ptr<Pmap> p
 void VmSpace::handle(Call& call) {
   call.space = this;
   // The program is done with whatever it was told before.
-  if (pages_leave()) plan_done();
+  plan_done();
   {
     const std::lock_guard guard(lock_);
     if (!removed_.empty() && !pmap_->forking()) removed_.clear();
@@ -126,7 +126,9 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
     fault_nowhere(page);
     return;
   }
+  if (page == lost_page_) lost_page_ = VirtualAddress();
   if (entry->in_transit) return;
+  if (is_displaced(page_at(page))) return;  // plan_done() wakes it
   const std::uint64_t number = page.value() >> hal::kPageShift;
   const auto lead = entry->source == Source::anonymous
                         ? 0
@@ -164,7 +166,7 @@ void VmSpace::fault_private(MapEntry& entry, VirtualAddress page, bool write,
   }
   const VirtualAddress end = page + hal::bytes_from_pages(span.count - span.before);
   if (span.before != 0) fill_before(entry, page, span.before, !write);
-  const VirtualRange wanted = VirtualRange(page, end).intersect(entry.range);
+  const VirtualRange wanted = undisplaced(VirtualRange(page, end).intersect(entry.range));
   Pmap::Entered entered = pmap_->enter_zero(wanted, !write);
   entered.pages += fill_ahead(entry, wanted, span.count, entered.pages, !write);
   machine_.counters().zero_fills += entered.pages;
@@ -177,7 +179,8 @@ void VmSpace::fill_before(const MapEntry& entry, VirtualAddress page, std::uint6
                           bool shared) {
   const std::uint64_t room = (page - entry.range.start()) >> hal::kPageShift;
   const VirtualRange before(page - hal::bytes_from_pages(std::min(pages, room)), page);
-  if (!before.empty()) machine_.counters().zero_fills += pmap_->enter_zero(before, shared).pages;
+  if (before.empty() || is_displaced(before)) return;
+  machine_.counters().zero_fills += pmap_->enter_zero(before, shared).pages;
 }
 
 std::uint64_t VmSpace::fill_ahead(const MapEntry& entry, VirtualRange filled, std::uint64_t window,
@@ -192,6 +195,7 @@ std::uint64_t VmSpace::fill_ahead(const MapEntry& entry, VirtualRange filled, st
     return 0;
   }
   const VirtualRange ahead(filled.end(), filled.end() + hal::bytes_from_pages(window - pages));
+  if (is_displaced(ahead)) return 0;
   return pmap_->enter_zero(ahead.intersect(next->range), shared).pages;
 }
 
@@ -212,6 +216,19 @@ MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {
   MapEntry* stack = map_.grow_down(gap, gap.range.end() - grown);
   if (stack != nullptr && stack->wired) count_wired(static_cast<std::int64_t>(grown >> hal::kPageShift));
   return stack;
+}
+
+bool VmSpace::is_displaced(VirtualRange range) const {
+  return std::any_of(displaced_.begin(), displaced_.end(),
+                     [&](VirtualRange displaced) { return displaced.overlaps(range); });
+}
+
+VirtualRange VmSpace::undisplaced(VirtualRange range) const {
+  VirtualAddress end = range.end();
+  for (VirtualRange displaced : displaced_) {
+    if (displaced.overlaps(range)) end = std::min(end, std::max(displaced.start(), range.start()));
+  }
+  return {range.start(), end};
 }
 
 void VmSpace::fault_nowhere(VirtualAddress page) {
@@ -342,6 +359,7 @@ void VmSpace::take_out(VirtualRange range, const std::function<void(VirtualRange
       run = VirtualRange();
     }
     run = hull(run, entry.range);
+    if (entry.object && entry.shared()) displaced_.push_back(entry.range);
   });
   if (!run.empty()) visit(run);
   removed_.push_back(range);

@@ -98,6 +98,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void before_plan(const hal::Plan& plan, std::function<void()> go);
   /// The program has carried the plan out. Harmless when there was none.
   void plan_done();
+  /// Whether that makes a difference.
   bool awaits_plan();
   /// Cuts what brings pages in off a plan that takes something away before. Nothing if it does not.
   static hal::Plan part_that_touches(hal::Plan& plan);
@@ -228,6 +229,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   }
 
   void fault_nowhere(hal::VirtualAddress page);
+  /// Needs lock_.
+  bool is_displaced(hal::VirtualRange range) const;
+  /// The part of the range in front of what is displaced. Needs lock_.
+  hal::VirtualRange undisplaced(hal::VirtualRange range) const;
   /// malloc's heaps grow into memory that they keep inaccessible until then, a few pages at a time:
   /// once faults follow one another, what is left of the window (`pages` of it are `filled`) goes on
   /// in there. Returns how many pages that made. Needs lock_.
@@ -270,6 +275,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
   std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have
+  /// Where the program shows an object's pages until it has carried out its plan, and the map has
+  /// something else by now. Zeroes that were entered there would be the object's.
+  std::vector<hal::VirtualRange> displaced_;    // lock_
   hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()
   std::chrono::steady_clock::time_point lost_since_;  // lock_
   std::atomic<std::uint64_t> faults_{0};

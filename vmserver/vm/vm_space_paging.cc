@@ -142,6 +142,8 @@ bool VmSpace::begin_plan(PutOffPlan& put_off) {
 void VmSpace::plan_done() {
   const std::lock_guard guard(lock_);
   unsettled_.clear();
+  for (VirtualRange range : displaced_) pmap_->wake(range);
+  displaced_.clear();
 }
 
 void VmSpace::let_leave() {
@@ -151,7 +153,12 @@ void VmSpace::let_leave() {
 
 bool VmSpace::awaits_plan() {
   const std::lock_guard guard(lock_);
-  return !unsettled_.empty();
+  // Where nothing took the place there is nothing to be entered.
+  return !unsettled_.empty() ||
+         std::any_of(displaced_.begin(), displaced_.end(), [&](VirtualRange range) {
+           const auto there = map_.first_in(range);
+           return there != map_.end() && there->range.start() < range.end();
+         });
 }
 
 // ---- counting ----
@@ -241,6 +248,7 @@ VirtualRange VmSpace::vacant(VirtualRange range) const {
   };
   cut_at(leaving_);
   for (const Coming& coming : coming_) cut_at(coming.pages);
+  for (VirtualRange displaced : displaced_) cut_at(displaced);
   if (const auto run = swapped_.first_in(range)) cut_at(run->pages);
   return {range.start(), end};
 }
@@ -361,6 +369,7 @@ void VmSpace::bring_back(MapEntry& entry, const SwappedPages::Run& known, bool w
 
 // Needs its slots to be readable. Wakes nobody.
 void VmSpace::enter_swapped(const SwappedPages::Run& run) {
+  if (is_displaced(run.pages)) return;
   alignas(hal::kPageSize) static thread_local std::array<std::byte, kMostBack * hal::kPageSize>
       content;
   try {
