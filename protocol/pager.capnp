@@ -52,6 +52,13 @@ interface Pager {
 
   settled @2 () -> ();
   # All objects that there are of this kind have been opened. What is kept of others nobody needs.
+
+  ring @3 (memory :Descriptor, requests :Descriptor, replies :Descriptor) -> ();
+  # Offers a way for page-ins that is shorter than a call (page_in_ring.h): `memory` is the file with
+  # both lines, the others are the eventfds that are rung for who reads requests and replies. Once
+  # it has returned, a page-in may come there or as a call. Whatever else is said of an object comes
+  # as a call; one that came to the ring before a call was sent goes before it. A pager need not
+  # know this.
 }
 
 struct Status {

@@ -99,7 +99,7 @@ void serve(Pager& pager, const std::string& name, const Options& options) {
   auto request = server.registerPagerRequest();
   request.setKind(pager.kind());
   request.setName(name + " " + std::to_string(::getpid()));
-  request.setPager(kj::heap<PagerServer>(pager, workers, name));
+  request.setPager(kj::heap<PagerServer>(pager, workers, name, io.unixEventPort));
   request.setKeeps(pager.keeps());
   const auto claims = pager.claims();
   auto list = request.initClaims(static_cast<unsigned>(claims.size()));

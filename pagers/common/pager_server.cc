@@ -72,15 +72,23 @@ struct Object {
   ObjectMemory memory;
 };
 
-class PagedObjectServer final : public protocol::PagedObject::Server {
+/// Every call lets those begin first that came to the ring before it.
+class PagedObjectServer final : public protocol::PagedObject::Server, private PageInRing::Filler {
  public:
-  PagedObjectServer(std::shared_ptr<Object> object, PagerWorkers& workers, std::string name)
+  PagedObjectServer(std::shared_ptr<Object> object, PagerWorkers& workers, std::string name,
+                    std::shared_ptr<PageInRing> ring, std::uint64_t number)
       : object_(std::move(object)),
         workers_(workers),
         name_(std::move(name)),
-        order_(object_->store->page_outs_together()) {}
+        ring_(std::move(ring)),
+        number_(number),
+        order_(object_->store->page_outs_together()) {
+    ring_->enter(number_, *this);
+  }
+  ~PagedObjectServer() { ring_->leave(number_, *this); }
 
   kj::Promise<void> pageIn(PageInContext context) override {
+    ring_->drain();
     const auto params = context.getParams();
     const PageRange asked(PageIndex(params.getFirstPage()), params.getPageCount());
     if (!is_valid(asked)) return refuse(context.getResults().initStatus(), "fill", asked);
@@ -98,6 +106,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> pageOut(PageOutContext context) override {
+    ring_->drain();
     const auto params = context.getParams();
     const PageRange asked(PageIndex(params.getFirstPage()), params.getPageCount());
     if (!is_valid(asked)) return refuse(context.getResults().initStatus(), "write", asked);
@@ -119,6 +128,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> sync(SyncContext context) override {
+    ring_->drain();
     return order_.run(Kind::sync, {}, [this, context]() mutable {
       return on_worker(workers_.writing, context.getResults().initStatus(),
                        [object = object_] { object->store->sync(); })
@@ -127,6 +137,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> resize(ResizeContext context) override {
+    ring_->drain();
     const std::uint64_t bytes = context.getParams().getBytes();
     return order_.run(Kind::whole, {}, [this, bytes]() -> kj::Promise<void> {
       object_->store->resize(bytes);
@@ -135,6 +146,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> discard(DiscardContext context) override {
+    ring_->drain();
     std::vector<PageRange> pages;
     for (const auto run : context.getParams().getRuns()) {
       pages.emplace_back(PageIndex(run.getFirstPage()), run.getPageCount());
@@ -155,6 +167,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> kept(KeptContext context) override {
+    ring_->drain();
     const std::uint64_t first = context.getParams().getFirstPage();
     return order_.run(Kind::whole, {}, [this, context, first]() mutable -> kj::Promise<void> {
       const auto kept = object_->store->kept(PageIndex(first), kMostRuns);
@@ -170,6 +183,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> forget(ForgetContext) override {
+    ring_->drain();
     return order_.run(Kind::whole, {}, [this]() -> kj::Promise<void> {
       object_->store->forget();
       return kj::READY_NOW;
@@ -177,6 +191,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   }
 
   kj::Promise<void> grant(GrantContext context) override {
+    ring_->drain();
     return order_.run(Kind::whole, {}, [this, context]() mutable {
       const auto params = context.getParams();
       return take(params.hasContent(), params.getContent())
@@ -198,16 +213,45 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
     return std::string(what) + " " + std::to_string(pages.count()) + " pages at page " +
            std::to_string(pages.first().value());
   }
-  /// Whether the request has ended: it is done, or it failed.
-  bool filled_at_once(PageInContext& context, PageRange asked) {
-    bool filled = false;
-    const Outcome outcome = outcome_of([&] {
+  Outcome try_to_fill(PageRange asked, bool& filled) {
+    return outcome_of([&] {
       const PageRange pages = object_->memory.clip(asked);
       filled = object_->store->page_in_at_once(pages, object_->memory);
     });
+  }
+  /// Whether the request has ended: it is done, or it failed.
+  bool filled_at_once(PageInContext& context, PageRange asked) {
+    bool filled = false;
+    const Outcome outcome = try_to_fill(asked, filled);
     const bool ended = filled || outcome.error != 0;
     if (ended) set_status(context.getResults().initStatus(), name_, outcome);
     return ended;
+  }
+
+  // Of requests that came to the ring.
+  std::optional<bool> fill_at_once(PageRange asked) override {
+    if (!is_valid(asked)) return false;
+    if (!order_.is_free(Kind::page_in, {asked})) return {};
+    bool filled = false;
+    if (try_to_fill(asked, filled).error != 0) return false;
+    if (!filled) return {};
+    return true;
+  }
+  kj::Promise<bool> fill(PageRange asked) override {
+    auto done = std::make_shared<bool>(false);
+    return order_
+        .run(Kind::page_in, {asked},
+             [this, asked, done] {
+               return workers_.reading
+                   .run([object = object_, asked] {
+                     return outcome_of([&] {
+                       object->store->page_in(object->memory.clip(asked), object->memory);
+                     });
+                   })
+                   .then([done](kj::Own<Outcome> outcome) { *done = outcome->error == 0; });
+             })
+        .then([done] { return *done; })
+        .attach(thisCap());
   }
 
   kj::Promise<void> refuse(protocol::Status::Builder status, const char* what, PageRange pages) {
@@ -226,6 +270,8 @@ class PagedObjectServer final : public protocol::PagedObject::Server {
   std::shared_ptr<Object> object_;
   PagerWorkers& workers_;
   std::string name_;
+  std::shared_ptr<PageInRing> ring_;
+  std::uint64_t number_;
   RequestOrder order_;
 };
 
@@ -291,7 +337,19 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
           opened.own_memory.get(), std::make_shared<hal::SharedDescriptor>(opened.own_memory)));
       break;
   }
-  results.setObject(kj::heap<PagedObjectServer>(std::move(object), workers_, name_));
+  results.setObject(
+      kj::heap<PagedObjectServer>(std::move(object), workers_, name_, ring_, info.object));
+}
+
+kj::Promise<void> PagerServer::ring(RingContext context) {
+  const auto params = context.getParams();
+  auto taken = kj::heapArrayBuilder<kj::Promise<hal::SharedDescriptor>>(3);
+  taken.add(take(params.hasMemory(), params.getMemory()));
+  taken.add(take(params.hasRequests(), params.getRequests()));
+  taken.add(take(params.hasReplies(), params.getReplies()));
+  return kj::joinPromises(taken.finish()).then([this](kj::Array<hal::SharedDescriptor> files) {
+    ring_->open(files[0], files[1], files[2]);
+  });
 }
 
 kj::Promise<void> PagerServer::settled(SettledContext) {

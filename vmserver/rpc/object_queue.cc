@@ -3,9 +3,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <system_error>
 #include <utility>
+
+#include "protocol/linger.h"
 
 namespace server {
 
@@ -28,8 +32,26 @@ bool ObjectQueue::announce(ObjectInbox& inbox) {
 
 void ObjectQueue::submit(ObjectInbox& inbox, vm::Transfer& transfer) {
   const std::lock_guard lock(mutex_);
+  if (may_go_to_ring(inbox, transfer) && inbox.ring_->submit(inbox, inbox.number_, transfer))
+    return;
+  if (transfer.kind == vm::Transfer::Kind::page_out) inbox.going_out_.push_back(transfer.pages);
   inbox.transfers_.push_back(transfer);
   queue(inbox);
+}
+
+bool ObjectQueue::may_go_to_ring(const ObjectInbox& inbox, const vm::Transfer& transfer) {
+  return transfer.kind == vm::Transfer::Kind::page_in && inbox.ring_ != nullptr &&
+         inbox.transfers_.empty() && inbox.commands_.empty() &&
+         std::none_of(inbox.going_out_.begin(), inbox.going_out_.end(),
+                      [&](hal::PageRange pages) { return pages.overlaps(transfer.pages); });
+}
+
+void ObjectQueue::written(ObjectInbox& inbox, hal::PageRange pages) {
+  const std::lock_guard lock(mutex_);
+  const auto known = std::find(inbox.going_out_.begin(), inbox.going_out_.end(), pages);
+  if (known == inbox.going_out_.end()) return;
+  *known = inbox.going_out_.back();
+  inbox.going_out_.pop_back();
 }
 
 void ObjectQueue::command(ObjectInbox& inbox, Command::What what) {
@@ -83,10 +105,87 @@ bool ObjectQueue::take(Delivery& delivery) {
   delivery.inbox = &inbox;
   delivery.transfers.clear();
   delivery.transfers.swap(inbox.transfers_);
+  delivery.unfilled.clear();
+  delivery.unfilled.swap(inbox.unfilled_);
   delivery.commands = std::exchange(inbox.commands_, {});
   delivery.fresh = std::exchange(inbox.fresh_, false);
   delivery.closed = inbox.closed_;
+  if (!delivery.commands.empty()) inbox.ring_ = nullptr;
   return true;
+}
+
+void ObjectQueue::allow(ObjectInbox& inbox, PageInRing& ring, std::uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  if (!inbox.commands_.empty()) return;
+  inbox.ring_ = &ring;
+  inbox.number_ = number;
+}
+
+std::vector<vm::Transfer*> ObjectQueue::forbid(ObjectInbox& inbox, PageInRing& ring) {
+  const std::lock_guard lock(mutex_);
+  inbox.ring_ = nullptr;
+  return ring.take_back(inbox);
+}
+
+std::optional<PageInRing::Reply> ObjectQueue::take_reply(PageInRing& ring) {
+  const std::lock_guard lock(mutex_);
+  do {
+    if (const auto reply = ring.take_reply()) return reply;
+  } while (!ring.sleep());
+  return {};
+}
+
+void ObjectQueue::add_ring(PageInRing& ring) {
+  const std::lock_guard lock(mutex_);
+  rings_.push_back(&ring);
+}
+
+void ObjectQueue::remove_ring(PageInRing& ring) {
+  const std::lock_guard lock(mutex_);
+  std::erase(rings_, &ring);
+}
+
+// False when there was none, and there may be some.
+bool ObjectQueue::take_replies(std::vector<vm::Transfer*>& filled) {
+  const std::lock_guard lock(mutex_);
+  bool any = false;
+  bool awaited = false;
+  for (PageInRing* ring : rings_) {
+    if (!ring->awaits_replies()) continue;
+    awaited = true;
+    ring->stay_awake();
+    while (const auto reply = ring->take_reply()) {
+      any = true;
+      if (reply->absurd) break;  // let the RPC thread see it
+      if (reply->transfer == nullptr) continue;
+      if (reply->filled) {
+        filled.push_back(reply->transfer);
+      } else {
+        reply->inbox->unfilled_.push_back(*reply->transfer);
+        queue(*reply->inbox);
+      }
+    }
+  }
+  return any || !awaited;
+}
+
+void ObjectQueue::watch_replies() {
+  static thread_local protocol::Linger linger{std::chrono::microseconds(40)};
+  static thread_local std::vector<vm::Transfer*> filled;
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::none_of(rings_.begin(), rings_.end(),
+                     [](const PageInRing* ring) { return ring->awaits_replies(); }))
+      return;
+  }
+  linger.look([this] { return take_replies(filled); });
+  {
+    const std::lock_guard lock(mutex_);
+    for (PageInRing* ring : rings_)
+      if (!ring->sleep()) ring->wake_reader();
+  }
+  for (vm::Transfer* transfer : filled) transfer->done(vm::Error::none);
+  filled.clear();
 }
 
 }  // namespace server

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "protocol/descriptor.h"
+
 namespace server {
 
 using vm::Error;
@@ -125,7 +127,10 @@ bool PagerHub::claims(const hal::FileAttributes& file) const {
 
 // ---- the RPC thread ----
 
-void PagerHub::begin() { tasks_ = std::make_unique<Tasks>(); }
+void PagerHub::begin(kj::UnixEventPort& port) {
+  port_ = &port;
+  tasks_ = std::make_unique<Tasks>();
+}
 
 void PagerHub::end() {
   for (auto& [address, object] : objects_)
@@ -197,7 +202,63 @@ void PagerHub::add(kj::Own<RegisteredPager> pager) {
   line.push_back(kj::mv(pager));
   publish();
   ever_registered_[index(kind)] = true;
+  offer_ring(*line.back());
   attach_waiting(kind);
+}
+
+// A pager that does not take it, or a server without descriptors for it, does with calls.
+void PagerHub::offer_ring(RegisteredPager& pager) {
+  try {
+    pager.ring = std::make_unique<PageInRing>();
+  } catch (const std::system_error& error) {
+    log_.error(pager.title() + ": page-ins by calls: " + error.what());
+    return;
+  }
+  const auto offer = [](const hal::SharedDescriptor& file) {
+    return kj::heap<protocol::DescriptorServer>(file.get(),
+                                                std::make_shared<hal::SharedDescriptor>(file));
+  };
+  auto request = pager.client.ringRequest();
+  request.setMemory(offer(pager.ring->memory()));
+  request.setRequests(offer(pager.ring->request_bell()));
+  request.setReplies(offer(pager.ring->reply_bell()));
+  tasks_->set.add(request.send().ignoreResult().then(
+      [this, pager = kj::addRef(pager)]() mutable { ring_taken(*pager); },
+      [this, pager = kj::addRef(pager)](kj::Exception&& exception) {
+        using Type = kj::Exception::Type;
+        if (exception.getType() == Type::DISCONNECTED || exception.getType() == Type::UNIMPLEMENTED)
+          return;
+        log_.error(pager->title() + ": ring: " + printable(exception.getDescription().cStr()));
+      }));
+}
+
+void PagerHub::ring_taken(RegisteredPager& pager) {
+  if (pager.gone) return;
+  pager.ring_taken = true;
+  queue_.add_ring(*pager.ring);
+  pager.replies = kj::heap<kj::UnixEventPort::FdObserver>(
+      *port_, pager.ring->reply_bell().get(), kj::UnixEventPort::FdObserver::OBSERVE_READ);
+  pager.reading_replies = read_replies(pager).eagerlyEvaluate(nullptr);
+  for (auto& [address, object] : objects_)
+    if (object->served_by(pager)) object->use_ring();
+}
+
+kj::Promise<void> PagerHub::read_replies(RegisteredPager& pager) {
+  // Each ring of the bell is an event, whether or not its count is read.
+  auto rung = pager.replies->whenBecomesReadable();
+  while (const auto reply = queue_.take_reply(*pager.ring)) {
+    if (reply->absurd) {
+      pager_failed(pager, "it answers page-ins that nobody asked for");
+      return kj::NEVER_DONE;
+    }
+    if (reply->transfer == nullptr) continue;  // it is not awaited any more
+    if (reply->filled) {
+      reply->transfer->done(Error::none);
+    } else {
+      static_cast<RemoteObject*>(reply->inbox)->call_instead(*reply->transfer);
+    }
+  }
+  return rung.then([this, &pager] { return read_replies(pager); });
 }
 
 void PagerHub::lose(RegisteredPager& pager, const std::string& why) {
@@ -216,6 +277,9 @@ void PagerHub::drop(RegisteredPager& pager, const std::string& why) {
     ++objects;
     object->pager_died();
   }
+  if (pager.ring) queue_.remove_ring(*pager.ring);
+  pager.reading_replies = nullptr;
+  pager.replies = nullptr;
   auto& line = lines_[index(pager.kind)];
   std::erase_if(line, [&](const kj::Own<RegisteredPager>& other) { return other.get() == &pager; });
   const std::string next = line.empty() ? "waiting for the next pager of that kind"

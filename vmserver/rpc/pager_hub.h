@@ -48,13 +48,14 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
   void open(vm::PagerKind kind, const hal::HostFile& file, std::uint64_t bytes,
             std::shared_ptr<hal::Backing> backing, vm::OpenDone done) override;
   bool claims(const hal::FileAttributes& file) const override;
+  void watch_replies() override { queue_.watch_replies(); }
   std::uint64_t registered() const { return registered_.load(std::memory_order_relaxed); }
   ObjectQueue& queue() { return queue_; }
 
   // The RPC thread.
 
   /// The event loop runs: pagers may be added from here on.
-  void begin();
+  void begin(kj::UnixEventPort& port);
   /// Takes what the queue holds.
   void take_queued();
   void add(kj::Own<RegisteredPager> pager);
@@ -81,12 +82,24 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
   RegisteredPager* pager_for(const RemoteObject& object);
   void attach_waiting(vm::PagerKind kind);
   void settle(RegisteredPager& pager);
+  void offer_ring(RegisteredPager& pager);
+  void ring_taken(RegisteredPager& pager);
+  kj::Promise<void> read_replies(RegisteredPager& pager);
   void drop(RegisteredPager& pager, const std::string& why);
   void publish();
 
   // RemoteObjectOwner
   void pager_failed(RegisteredPager& pager, const std::string& why) override;
   void device_opened(RemoteObject& object, vm::Result<vm::OpenedObject> result) override;
+  void allow_ring(RemoteObject& object, PageInRing& ring, std::uint64_t number) override {
+    queue_.allow(object, ring, number);
+  }
+  std::vector<vm::Transfer*> forbid_ring(RemoteObject& object, PageInRing& ring) override {
+    return queue_.forbid(object, ring);
+  }
+  void written(RemoteObject& object, hal::PageRange pages) override {
+    queue_.written(object, pages);
+  }
   void complain(const std::string& line) override { log_.error(line); }
 
   const ServerId id_;
@@ -99,7 +112,8 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
   std::map<std::pair<std::uint64_t, std::uint64_t>, unsigned> claims_;  ///< by claims_mutex_
 
   // The RPC thread's own.
-  std::unique_ptr<Tasks> tasks_;  ///< between begin() and end()
+  std::unique_ptr<Tasks> tasks_;         ///< between begin() and end()
+  kj::UnixEventPort* port_ = nullptr;    ///< the same
   std::array<std::deque<kj::Own<RegisteredPager>>, kKinds> lines_;
   std::unordered_map<RemoteObject*, std::unique_ptr<RemoteObject>> objects_;
   PeerLog log_;

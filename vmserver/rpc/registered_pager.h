@@ -3,12 +3,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include <kj/async-unix.h>
 #include <kj/refcount.h>
 
 #include "protocol/pager.capnp.h"
+#include "vmserver/rpc/page_in_ring.h"
 #include "vmserver/vm/pager.h"
 
 namespace server {
@@ -40,6 +43,12 @@ struct RegisteredPager : public kj::Refcounted {
   bool keeps = false;                ///< what it has outlives it
   bool settled = false;              ///< was told of every object that there is
   bool gone = false;                 ///< nothing is to be asked of it any more
+
+  // For page-ins, once the pager has it.
+  std::unique_ptr<PageInRing> ring;
+  bool ring_taken = false;  ///< the pager reads from it
+  kj::Own<kj::UnixEventPort::FdObserver> replies;
+  kj::Promise<void> reading_replies = nullptr;
 };
 
 }  // namespace server

@@ -30,6 +30,8 @@ struct RemoteObject::Attachment {
   bool taking_over = false;
   PageSet kept;  ///< what the pager said so far
   Error open_error = Error::none;
+  /// What the pager was told of the object and has not answered: page-ins must not overtake it.
+  unsigned told = 0;
   kj::ForkedPromise<void> opened = nullptr;  ///< never fails
   kj::TaskSet tasks;
 };
@@ -272,7 +274,7 @@ void RemoteObject::open_ended(Error error, vm::OpenedObject&& opened) {
   attachment_->open_answered = true;
   attachment_->open_error = error;
   begin_jobs();
-  if (!opening()) return;
+  if (!opening()) return use_ring();
   if (error != Error::none) {
     owner_.device_opened(*this, error);
     return;
@@ -281,15 +283,31 @@ void RemoteObject::open_ended(Error error, vm::OpenedObject&& opened) {
   if (own_memory_) description_.backing.reset();
   if (opened.bytes != 0) description_.bytes = opened.bytes;
   owner_.device_opened(*this, std::move(opened));
+  use_ring();
+}
+
+void RemoteObject::use_ring() {
+  if (!attachment_ || !attachment_->open_answered || attachment_->open_error != Error::none ||
+      attachment_->told != 0 || own_memory_ || !lost_.empty() || !attachment_->pager->ring_taken)
+    return;
+  owner_.allow_ring(*this, *attachment_->pager->ring, description_.number);
+}
+
+void RemoteObject::call_instead(Transfer& transfer) {
+  jobs_.push_back({.transfer = &transfer, .repeated = true});
+  start(std::prev(jobs_.end()));
 }
 
 void RemoteObject::detach() {
+  std::vector<Transfer*> in_ring;
+  if (attachment_->pager->ring) in_ring = owner_.forbid_ring(*this, *attachment_->pager->ring);
   attachment_.reset();
   for (Job& job : jobs_) {
     job.repeated = job.repeated || job.outstanding > 0;
     job.outstanding = 0;
     job.error = Error::none;
   }
+  for (Transfer* transfer : in_ring) jobs_.push_back({.transfer = transfer, .repeated = true});
 }
 
 void RemoteObject::pager_died() {
@@ -325,6 +343,15 @@ void RemoteObject::lose(const std::vector<PageRange>& pages) {
   }
 }
 
+template <class Request>
+void RemoteObject::tell(Request&& request) {
+  ++attachment_->told;
+  attachment_->tasks.add(request.send().ignoreResult().then([this] {
+    --attachment_->told;
+    use_ring();
+  }));
+}
+
 // ---- what comes from the core ----
 
 void RemoteObject::accept(ObjectQueue::Delivery& delivery) {
@@ -333,6 +360,11 @@ void RemoteObject::accept(ObjectQueue::Delivery& delivery) {
       !delivery.transfers.empty()) {
     auto pager = kj::addRef(*attachment_->pager);
     if (!pager->gone) attach(kj::mv(pager));
+  }
+  while (!delivery.unfilled.empty()) {
+    Transfer& transfer = delivery.unfilled.front();
+    delivery.unfilled.pop_front();
+    call_instead(transfer);
   }
   auto command = delivery.commands.begin();
   for (std::size_t position = 0;; ++position) {
@@ -343,6 +375,7 @@ void RemoteObject::accept(ObjectQueue::Delivery& delivery) {
     jobs_.push_back({.transfer = &transfer});
     start(std::prev(jobs_.end()));
   }
+  if (!delivery.commands.empty()) use_ring();
 }
 
 void RemoteObject::apply(const Command& command) {
@@ -358,7 +391,7 @@ void RemoteObject::carry_out(const Command::Resize& resize) {
   if (!attachment_) return;
   auto request = attachment_->remote.resizeRequest();
   request.setBytes(resize.bytes);
-  attachment_->tasks.add(request.send().ignoreResult());
+  tell(kj::mv(request));
 }
 
 void RemoteObject::carry_out(const Command::Grant& grant) {
@@ -369,7 +402,7 @@ void RemoteObject::carry_out(const Command::Grant& grant) {
   auto request = attachment_->remote.grantRequest();
   request.setContent(kj::heap<protocol::DescriptorServer>(
       content.get(), std::make_shared<hal::SharedDescriptor>(content)));
-  attachment_->tasks.add(request.send().ignoreResult());
+  tell(kj::mv(request));
 }
 
 void RemoteObject::carry_out(const Command::Discard& discard) {
@@ -384,7 +417,7 @@ void RemoteObject::carry_out(const Command::Discard& discard) {
     runs[i].setFirstPage(discard.pages[i].first().value());
     runs[i].setPageCount(discard.pages[i].count());
   }
-  attachment_->tasks.add(request.send().ignoreResult());
+  tell(kj::mv(request));
 }
 
 void RemoteObject::carry_out(const Command::OnLost& on_lost) { tell_lost_ = on_lost.lost; }
@@ -535,6 +568,7 @@ void RemoteObject::finish(Jobs::iterator job) {
     lost_.remove(transfer.pages);
   }
   jobs_.erase(job);
+  if (transfer.kind == Transfer::Kind::page_out) owner_.written(*this, transfer.pages);
   transfer.done(error);
 }
 

@@ -48,6 +48,12 @@ class RemoteObjectOwner {
   virtual void pager_failed(RegisteredPager& pager, const std::string& why) = 0;
   /// A device pager's answer to the first open; on an error the object is to be destroyed.
   virtual void device_opened(RemoteObject& object, vm::Result<vm::OpenedObject> result) = 0;
+  /// Page-ins of the object may go to its pager's ring, or may not. In that case: those that did
+  /// and have no reply.
+  virtual void allow_ring(RemoteObject& object, PageInRing& ring, std::uint64_t number) = 0;
+  virtual std::vector<vm::Transfer*> forbid_ring(RemoteObject& object, PageInRing& ring) = 0;
+  /// A page-out of the object has ended.
+  virtual void written(RemoteObject& object, hal::PageRange pages) = 0;
   /// A line for the log, at error level.
   virtual void complain(const std::string& line) = 0;
 };
@@ -82,6 +88,10 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   void accept(ObjectQueue::Delivery& delivery);
   /// Opens the object at this pager and sends every Job that has not ended.
   void attach(kj::Own<RegisteredPager> pager);
+  /// A page-in that went to the ring and was not done there: it becomes a Job.
+  void call_instead(vm::Transfer& transfer);
+  /// Has page-ins go to the pager's ring if there is one and nothing speaks against it.
+  void use_ring();
   /// The pager is given up; Jobs stay.
   void detach();
   /// The same, because it has died. What only it had is lost, unless it keeps that.
@@ -110,6 +120,8 @@ class RemoteObject final : public ObjectInbox, private kj::TaskSet::ErrorHandler
   void call_sync(Jobs::iterator job);
   template <class Request>
   void call(Jobs::iterator job, Request&& request);
+  template <class Request>
+  void tell(Request&& request);
   void answered(Jobs::iterator job, protocol::Status::Reader status);
   kj::Promise<void> call_failed(Jobs::iterator job, kj::Exception&& exception);
   void one_less(Jobs::iterator job);

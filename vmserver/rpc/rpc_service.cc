@@ -60,7 +60,7 @@ class RpcService::Loop final : private kj::TaskSet::ErrorHandler {
         queue_events_(io.unixEventPort, service.hub_->queue().event_descriptor(),
                       kj::UnixEventPort::FdObserver::OBSERVE_READ),
         tasks_(*this) {
-    service_.hub_->begin();
+    service_.hub_->begin(io.unixEventPort);
     tasks_.add(accept_connections());
   }
 

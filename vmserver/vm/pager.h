@@ -103,6 +103,10 @@ class PagerDirectory {
   /// Whether a device pager claims this file as one of its devices (a framebuffer's path is a
   /// regular file for the host).
   virtual bool claims(const hal::FileAttributes& file) const = 0;
+
+  /// For who has submitted page-ins and nothing else to do: may end Transfers, on this thread, that
+  /// end within a few microseconds. No core lock may be held.
+  virtual void watch_replies() {}
 };
 
 }  // namespace vm

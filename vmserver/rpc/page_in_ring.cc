@@ -1,0 +1,104 @@
+#include "vmserver/rpc/page_in_ring.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <limits>
+#include <new>
+#include <numeric>
+#include <system_error>
+#include <utility>
+
+namespace server {
+namespace {
+
+[[noreturn]] void fail(const char* what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+hal::SharedDescriptor owned(int fd, const char* what) {
+  if (fd < 0) fail(what);
+  return hal::SharedDescriptor(fd);
+}
+
+hal::SharedDescriptor make_memory() {
+  hal::SharedDescriptor file =
+      owned(::memfd_create("page-ins", MFD_CLOEXEC | MFD_ALLOW_SEALING),
+            "memfd_create for a ring of page-ins");
+  // The pager has it, too: were it to become smaller, a look at it would be a bus error.
+  if (::ftruncate(file.get(), sizeof(protocol::PageInRing)) != 0 ||
+      ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    fail("ftruncate and seals of a ring of page-ins");
+  return file;
+}
+
+protocol::PageInRing* map(const hal::SharedDescriptor& memory) {
+  void* const at = ::mmap(nullptr, sizeof(protocol::PageInRing), PROT_READ | PROT_WRITE, MAP_SHARED,
+                          memory.get(), 0);
+  if (at == MAP_FAILED) fail("mmap of a ring of page-ins");
+  return new (at) protocol::PageInRing;  // it is zero already
+}
+
+}  // namespace
+
+PageInRing::PageInRing()
+    : memory_(make_memory()),
+      request_bell_(owned(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd for page-ins")),
+      reply_bell_(owned(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd for page-ins")),
+      mapped_(map(memory_)),
+      requests_(mapped_->requests),
+      replies_(mapped_->replies) {
+  std::iota(free_.begin(), free_.end(), 0);
+}
+
+PageInRing::~PageInRing() { ::munmap(mapped_, sizeof(Memory)); }
+
+bool PageInRing::submit(ObjectInbox& inbox, std::uint64_t number, vm::Transfer& transfer) {
+  const std::uint64_t count = transfer.pages.count();
+  if (free_count_ == 0 || count > std::numeric_limits<std::uint32_t>::max()) return false;
+  const std::uint32_t tag = free_[--free_count_];
+  pending_[tag] = {true, &inbox, &transfer};
+  if (requests_.write({number, transfer.pages.first().value(), static_cast<std::uint32_t>(count),
+                       tag})) {
+    // Can only fail when the count is full, and then it is readable.
+    [[maybe_unused]] const int result = ::eventfd_write(request_bell_.get(), 1);
+  }
+  return true;
+}
+
+std::optional<PageInRing::Reply> PageInRing::take_reply() {
+  Memory::Reply read;
+  if (!broken_ && !replies_.read(read)) return {};
+  Reply reply;
+  broken_ = broken_ || read.tag >= pending_.size() || !pending_[read.tag].asked;
+  if (broken_) {
+    reply.absurd = true;
+    return reply;
+  }
+  const Pending pending = std::exchange(pending_[read.tag], {});
+  free_[free_count_++] = read.tag;
+  reply.inbox = pending.inbox;
+  reply.transfer = pending.transfer;
+  reply.filled = read.outcome == Memory::Outcome::filled;
+  return reply;
+}
+
+std::vector<vm::Transfer*> PageInRing::take_back(const ObjectInbox& inbox) {
+  std::vector<vm::Transfer*> taken;
+  for (Pending& pending : pending_) {
+    if (pending.inbox != &inbox) continue;
+    taken.push_back(pending.transfer);
+    pending.inbox = nullptr;
+    pending.transfer = nullptr;
+  }
+  return taken;
+}
+
+void PageInRing::wake_reader() const {
+  [[maybe_unused]] const int result = ::eventfd_write(reply_bell_.get(), 1);
+}
+
+}  // namespace server
