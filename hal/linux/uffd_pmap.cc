@@ -41,10 +41,11 @@ const void* zeroes() {
 
 class Reading {
  public:
-  explicit Reading(std::atomic<bool>& flag) : flag_(flag) { flag_ = true; }
+  Reading(std::mutex& lock, std::atomic<bool>& flag) : guard_(lock), flag_(flag) { flag_ = true; }
   ~Reading() { flag_ = false; }
 
  private:
+  const std::lock_guard<std::mutex> guard_;
   std::atomic<bool>& flag_;
 };
 
@@ -153,7 +154,7 @@ SharedDescriptor UffdPmap::pagemap() const {
 }
 
 bool UffdPmap::read_events(const std::function<void(const Event&)>& sink) {
-  const Reading reading(reading_);
+  const Reading reading(reading_lock_, reading_);
   uffd_msg messages[32];
   iovec vector{.iov_base = messages, .iov_len = sizeof(messages)};
   // The program holds this open file too and could make it blocking.
@@ -284,6 +285,10 @@ int UffdPmap::fill_probe() const {
 }
 
 bool UffdPmap::alive() { return fill_probe() != ESRCH; }
+
+void UffdPmap::await_events() {
+  if (reading_) const std::lock_guard guard(reading_lock_);
+}
 
 bool UffdPmap::forking() {
   // In this order: an event that was read between the two is still being handled.

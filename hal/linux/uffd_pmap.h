@@ -70,6 +70,9 @@ class UffdPmap final : public Pmap {
   /// use any more. At most a few dozen a call, so that others get their turn; the descriptor stays
   /// readable if there are more.
   bool read_events(const std::function<void(const Event&)>& sink);
+  /// Returns once what read_events() has read by now has been handled. A program goes on as soon as
+  /// its fork has been read: what it asks for then must not be taken for what was before.
+  void await_events();
 
   Entered enter_zero(VirtualRange range, bool shared) override;
   Entered enter_pages(VirtualRange range, const std::byte* content) override;
@@ -111,7 +114,8 @@ class UffdPmap final : public Pmap {
   std::atomic<std::int32_t> pid_{0};
   // A registered page that always exists: filling it tells whether the address space does.
   std::atomic<std::uint64_t> probe_{0};
-  std::atomic<bool> reading_{false};  // events are being read or handled
+  std::mutex reading_lock_;           // held while events are being read and handled
+  std::atomic<bool> reading_{false};  // for as long
 };
 
 }  // namespace hal

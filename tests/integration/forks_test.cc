@@ -27,6 +27,11 @@ TEST_CASE("eight threads fork at once among four that change the map") {
   CHECK(result_of({"processes", "fork_from_threads", "40"}) == kOk);
 }
 
+TEST_CASE("what a parent does as soon as it has forked is not done to its child") {
+  CHECK(result_of({"fork_memory", "goes_on", "300"}) == kOk);
+  CHECK(result_of({"fork_memory", "goes_on", "300"}, {"--memory", "16M"}) == kOk);
+}
+
 TEST_CASE("inheritance holds over ten generations, and writes are seen by nobody else") {
   CHECK(result_of({"processes", "nested", "10"}) == kOk);
 }

@@ -77,7 +77,15 @@ static inline byte* map_shared(size_t bytes) {
 
 static _Thread_local sigjmp_buf fault_return;
 
-static inline void on_fault(int number) { siglongjmp(fault_return, number); }
+static _Thread_local volatile sig_atomic_t fault_is_expected;
+
+static inline void on_fault(int number) {
+  if (!fault_is_expected) {
+    dprintf(STDERR_FILENO, "signal %d that nobody expected\n", number);
+    _exit(1);
+  }
+  siglongjmp(fault_return, number);
+}
 
 static inline void catch_faults(void) {
   struct sigaction action = {.sa_handler = on_fault};
@@ -88,16 +96,20 @@ static inline void catch_faults(void) {
 /// The signal that loading from there brings, or 0.
 static inline int signal_of_load(const volatile byte* at) {
   catch_faults();
+  fault_is_expected = 1;
   const int number = sigsetjmp(fault_return, 1);
   if (number == 0) (void)*at;
+  fault_is_expected = 0;
   return number;
 }
 
 /// The signal that storing there brings, or 0.
 static inline int signal_of_store(volatile byte* at, byte value) {
   catch_faults();
+  fault_is_expected = 1;
   const int number = sigsetjmp(fault_return, 1);
   if (number == 0) *at = value;
+  fault_is_expected = 0;
   return number;
 }
 

@@ -67,6 +67,7 @@ static struct iovec* halves(uint32_t bytes) {
 
 static void load(const byte* from, const struct file_step* step) {
   catch_faults();
+  fault_is_expected = 1;
   const int number = sigsetjmp(fault_return, 1);
   if (number != 0) {
     outcome.error = -number;
@@ -78,6 +79,7 @@ static void load(const byte* from, const struct file_step* step) {
 
 static void store(const struct file_step* step) {
   catch_faults();
+  fault_is_expected = 1;
   const int number = sigsetjmp(fault_return, 1);
   if (number != 0) {
     outcome.error = -number;

@@ -355,7 +355,44 @@ static void among_threads(char** arguments) {
   check(is_pattern(at, 64 * PAGE, 0));
 }
 
+enum { TOUCHED_PAGES = 1 << 18 };
+
+static atomic_bool forked_enough;
+
+// One fault after the other.
+static void* touch_on(void* argument) {
+  for (size_t i = 0; i < TOUCHED_PAGES && !atomic_load(&forked_enough); ++i) {
+    *(volatile byte*)((byte*)argument + i * PAGE) = 1;
+  }
+  return NULL;
+}
+
+// A parent goes on as soon as it has forked, however busy the server is: what it does to its memory
+// then its child knows nothing of. arguments[0]: rounds
+static void goes_on(char** arguments) {
+  byte* touched = mmap(NULL, TOUCHED_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  check(touched != MAP_FAILED);
+  check(madvise(touched, TOUCHED_PAGES * PAGE, MADV_RANDOM) == 0);
+  check(madvise(touched, TOUCHED_PAGES * PAGE, MADV_DONTFORK) == 0);
+  pthread_t toucher;
+  check(pthread_create(&toucher, NULL, touch_on, touched) == 0);
+  const size_t rounds = strtoul(arguments[0], NULL, 10);
+  for (size_t round = 0; round < rounds; ++round) {
+    byte* at = map_private(4 * PAGE);
+    fill_pattern(at, 4 * PAGE, round);
+    const pid_t child = fork();
+    check(child >= 0);
+    if (child == 0) _exit(is_pattern(at, 4 * PAGE, round) ? 0 : 1);
+    check(munmap(at, 4 * PAGE) == 0);
+    check_child(child);
+  }
+  atomic_store(&forked_enough, true);
+  check(pthread_join(toucher, NULL) == 0);
+}
+
 CASES(CASE(private_memory), CASE(shared_memory), CASE(shared_untouched), CASE(files),
       CASE(child_stores_and_exits), CASE(grandchildren), CASE(maps_in_child), CASE(raw_clone),
       CASE(then_exec), CASE(exec_in_place), CASE(calls_in_vfork_child), CASE(many_children),
-      CASE(daemon_like), CASE(orphan), CASE(gives_up_root), CASE(among_threads))
+      CASE(daemon_like), CASE(orphan), CASE(gives_up_root), CASE(among_threads),
+      CASE(goes_on))

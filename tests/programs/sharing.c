@@ -35,6 +35,7 @@ struct reader {
 static void* read_on(void* argument) {
   const struct reader* reader = argument;
   // For a moment a new mapping cannot be read.
+  fault_is_expected = 1;
   (void)sigsetjmp(fault_return, 1);
   for (size_t i = 0; !atomic_load(&reader->ends); i = (i + 1) % SEEN) {
     (void)*(const volatile byte*)(reader->at + i * PAGE);

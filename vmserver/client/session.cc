@@ -349,6 +349,8 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
 }
 
 void Session::on_request(const ReceivedFrame& frame) {
+  // A child of a fork before this has the map as it was then.
+  pmap_->await_events();
   if (request_.call == protocol::kCallContinue) return on_continue();
   if ((request_.flags & protocol::kRequestDone) != 0) {
     if (!space_->note(request_)) reject("it did by itself what it may not");

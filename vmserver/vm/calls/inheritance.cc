@@ -163,7 +163,6 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     // Absent pages are zero pages, with or without the server.
     step.protection = entry->protection;
     if (entry->no_core) call_.plan.add(Step::Kind::dump, range_).enable = false;
-    if (entry->wired) call_.plan.add(Step::Kind::lock, range_).may_fail = true;
     return true;
   }
 
@@ -187,7 +186,11 @@ class ShareWithChildren : public std::enable_shared_from_this<ShareWithChildren>
     space_.set_wired(range_, false);
     map.erase(range_);
     map.insert(std::move(shared));
-    if (wired) space_.set_wired(range_, true);
+    if (wired) {
+      space_.set_wired(range_, true);
+      // Not before: while it is in transit nobody answers what that touches.
+      call_.plan.add(Step::Kind::lock, range_).may_fail = true;
+    }
     space_.remove(place_, call_.plan);
     return true;
   }
