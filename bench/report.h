@@ -17,7 +17,8 @@ double median(std::vector<double> values);
 
 class Report {
  public:
-  /// One round's figure, in microseconds a page or a call, as its name says. Measurements stand in the order they first come.
+  /// One round's figure, in microseconds a page or a call, as its name says. Measurements stand in
+  /// the order they first come.
   void add(const std::string& measurement, Side side, double microseconds);
 
   /// Medians of both sides, their ratio, and the range of the rounds' own ratios.

@@ -59,8 +59,8 @@ class Backing {
 
   /// The host descriptor behind it, for this process alone; -1 where there is none.
   virtual int descriptor() const { return -1; }
-  /// A new description of the same file for another process, a program or a pager; with the right
-  /// to write if that is asked for and this process has it; none where there is no file. Throws std::system_error.
+  /// A new description of the same file for another process, a program or a pager; writable if that
+  /// is asked for and this process may; none where there is no file. Throws std::system_error.
   virtual SharedDescriptor reopen(bool writable) const {
     static_cast<void>(writable);
     return {};

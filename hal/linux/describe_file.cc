@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::size_t kProbeBytes = 4096;
 constexpr long kPipeFs = 0x50495045;
-constexpr std::uint64_t kZeroDevice = 5;  // minor of /dev/zero, major 1 (Documentation/admin-guide/devices.txt)
+// The minor of /dev/zero, whose major is 1 (Documentation/admin-guide/devices.txt).
+constexpr std::uint64_t kZeroDevice = 5;
 
 std::string path_of(int descriptor) {
   const std::string link = "/proc/self/fd/" + std::to_string(descriptor);

@@ -115,8 +115,8 @@ class SimPmap final : public Pmap {
   void drop_lazy_pages();
 
   // For SimCpu.
-  /// Moves `bytes`, which lie within one page (none: a mere touch), from or to `address`. On SimAccess::missing the
-  /// waiter waits for the page, until it is woken or forget() is called.
+  /// Moves `bytes`, which lie within one page (none: a mere touch), from or to `address`. On
+  /// SimAccess::missing the waiter waits for the page, until it is woken or forget() is called.
   SimAccess access(VirtualAddress address, std::span<std::byte> bytes, bool write,
                    SimWaiter& waiter);
   bool woken(const SimWaiter& waiter);

@@ -1,6 +1,7 @@
 // A mapping of the file arguments[0] that does what its standard input says, a line at a time, and
 // answers each with a line: "map shared rw", "load 10" ("-" where that is a bus error),
-// "store 10 200", "sync", "try sync" and "try fsync" ("error 5"), "unmap", and "hammer 4" (see below), which the next line ends.
+// "store 10 200", "sync", "try sync" and "try fsync" ("error 5"), "unmap", and "hammer 4" (see
+// below), which the next line ends.
 #include "check.h"
 
 #include <fcntl.h>

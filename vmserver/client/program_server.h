@@ -1,8 +1,9 @@
 // ProgramServer: accepts programs, holds their sessions, and ends them.
 //
 // It runs one call thread (sockets, timers, signals), a few fault threads (userfaultfds) and one for
-// the programs' stubs (pages that leave). Each of them is an io_context of its own with a single thread, so that a fault is handled by whoever
-// was woken for it, without handing work from thread to thread.
+// the programs' stubs (pages that leave). Each of them is an io_context of its own with a single
+// thread, so that a fault is handled by whoever was woken for it, without handing work from thread
+// to thread.
 #pragma once
 
 #include <atomic>

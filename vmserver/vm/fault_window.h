@@ -2,9 +2,9 @@
 //
 // A program that walks through memory faults on the page right behind the last window, or, when it
 // walks down, on one just before it. While that holds the window doubles, up to kMost; one wrong
-// guess and it falls to the start again, and a program that jumps about ends with single pages. A fault's cost is mostly the two wake-ups, so a
-// window of 512 pages makes a page cheaper than the kernel's own fault (docs/architecture.md,
-// "What a fault costs").
+// guess and it falls to the start again, and a program that jumps about ends with single pages. A
+// fault's cost is mostly the two wake-ups, so a window of 512 pages makes a page cheaper than the
+// kernel's own fault (docs/architecture.md, "What a fault costs").
 #pragma once
 
 #include <algorithm>

@@ -17,7 +17,7 @@ class FileBoard {
   FileBoard(const FileBoard&) = delete;
   FileBoard& operator=(const FileBoard&) = delete;
 
-  /// Shows it there from now on: memory of zeroes that stays for as long as files come and go. Before any file is on it.
+  /// Shows it there from now on: zeroes, and for as long as files come and go. Before any is on it.
   void show_at(protocol::FileBoard& page) { shown_ = &page; }
   const protocol::FileBoard& shown() const { return *shown_; }
 
