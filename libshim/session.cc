@@ -1,17 +1,16 @@
+// How a session begins, what a forked child makes of it, and how it goes on when the program has
+// closed its descriptors.
 #include "libshim/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mman.h>
 #include <linux/userfaultfd.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "libshim/descriptors.h"
 #include "libshim/file_calls.h"
@@ -19,8 +18,8 @@
 #include "libshim/host_ops.h"
 #include "libshim/libc_calls.h"
 #include "libshim/lock.h"
-#include "libshim/private_memory.h"
 #include "libshim/report.h"
+#include "libshim/session_state.h"
 #include "libshim/stub.h"
 #include "libshim/syscall.h"
 #include "protocol/paths.h"
@@ -30,44 +29,16 @@
 #endif
 
 namespace shim {
+
+constinit SessionState self;
+
 namespace {
 
-constexpr uint64_t kPage = 4096;
-// How often a call is made again whose room turned out not to be free.
-constexpr unsigned kMostAttempts = 8;
 #if defined(__aarch64__)
 constexpr uint64_t kMapMaximum = uint64_t{1} << 48;
 #else
 constexpr uint64_t kMapMaximum = 0x7ffffffff000;
 #endif
-
-enum State : int { kNotYet, kServed, kUnserved };
-
-// All of it is plain memory: a forked child has a copy and finds out by `parent_mark` that it is
-// one.
-struct {
-  Lock lock;
-  Lock changing;  // see begin_changing()
-  int state = kNotYet;
-  int socket = -1;
-  int userfaultfd = -1;
-  int spare = -1;  // the userfaultfd once more: room for a child whose parent has no number left
-  Identity socket_identity;
-  Identity userfaultfd_identity;
-  const protocol::Nameplate* nameplate = nullptr;
-  volatile int* parent_mark = nullptr;  // 1; wiped on fork
-  uint32_t sequence = 0;
-  unsigned page_size = kPage;
-  bool tracks = false;
-  PrivateMemory own;    // what libc has mapped for itself
-  bool may_tell = false;  // the server lets us do some calls by ourselves
-  bool pages_leave = false;  // the server takes pages out
-  bool unheard = false;   // it may not have heard yet of what we did
-  bool prepare_forks = false;  // the server wants to hear of forks before they happen
-  bool maps_files = false;         // a mapping was made of a descriptor
-  bool stores_into_files = false;  // and a shared one
-  char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
-} self;
 
 // The page whose absence tells a forked child.
 void mark_parent() {
@@ -90,12 +61,6 @@ long make_nameplate() {
   if (failed(page)) return page;
   const long wiped = sys(SYS_madvise, page, kPage, MADV_WIPEONFORK);
   return failed(wiped) ? wiped : page;
-}
-
-void make_spare() {
-  long spare = duplicate_high(self.userfaultfd);
-  if (failed(spare)) spare = sys(SYS_fcntl, self.userfaultfd, F_DUPFD_CLOEXEC, 0);
-  self.spare = failed(spare) ? -1 : static_cast<int>(spare);
 }
 
 void keep(int socket, int userfaultfd, bool with_stub) {
@@ -177,17 +142,6 @@ long begin(const char*& what) {
   self.nameplate = reinterpret_cast<const protocol::Nameplate*>(nameplate);
   keep(static_cast<int>(socket), static_cast<int>(userfaultfd), true);
   return 0;
-}
-
-// Tells the server that its operations are done, or which one (-1: none) failed with what errno.
-bool say_done(int socket, uint32_t sequence, int failed_op, int error) {
-  protocol::TrapRequest next{};
-  next.magic = protocol::kMagic;
-  next.sequence = sequence;
-  next.call = protocol::kCallContinue;
-  next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
-  next.args[1] = static_cast<uint64_t>(error);
-  return !failed(send(socket, &next, sizeof(next), nullptr, 0));
 }
 
 // What a child has to set right in its address space; false when the server does not hear of it.
@@ -324,7 +278,14 @@ bool take_back() {
   return true;
 }
 
-// The program may have closed our descriptors, or made something else of their numbers.
+}  // namespace
+
+void make_spare() {
+  long spare = duplicate_high(self.userfaultfd);
+  if (failed(spare)) spare = sys(SYS_fcntl, self.userfaultfd, F_DUPFD_CLOEXEC, 0);
+  self.spare = failed(spare) ? -1 : static_cast<int>(spare);
+}
+
 void check_descriptors() {
   if (identity_of(self.socket) == self.socket_identity &&
       identity_of(self.userfaultfd) == self.userfaultfd_identity) {
@@ -333,7 +294,15 @@ void check_descriptors() {
   if (!take_back() && !adopt(-1)) end_server_lost(false);
 }
 
-}  // namespace
+bool say_done(int socket, uint32_t sequence, int failed_op, int error) {
+  protocol::TrapRequest next{};
+  next.magic = protocol::kMagic;
+  next.sequence = sequence;
+  next.call = protocol::kCallContinue;
+  next.args[0] = static_cast<uint64_t>(static_cast<int64_t>(failed_op));
+  next.args[1] = static_cast<uint64_t>(error);
+  return !failed(send(socket, &next, sizeof(next), nullptr, 0));
+}
 
 bool ensure_session(bool after_fork) {
   const int state = __atomic_load_n(&self.state, __ATOMIC_ACQUIRE);
@@ -350,214 +319,7 @@ bool ensure_session(bool after_fork) {
   return self.state == kServed;
 }
 
-namespace {
-
-protocol::TrapRequest make_request(protocol::CallNumber number, const uint64_t (&args)[6],
-                                   protocol::Abi abi) {
-  protocol::TrapRequest request{};
-  request.magic = protocol::kMagic;
-  request.call = number;
-  request.abi = abi;
-  for (int i = 0; i < 6; ++i) request.args[i] = args[i];
-  if (number == protocol::kCallMmap || number == protocol::kCallOmmap) {
-    request.limits[0] = limit_of(RLIMIT_AS, false);
-    request.limits[1] = limit_of(RLIMIT_DATA, true);
-    constexpr uint64_t kFreebsdStack = 0x400;
-    const uint64_t grows_down = abi == protocol::kAbiFreebsd ? kFreebsdStack : MAP_GROWSDOWN;
-    if ((args[3] & grows_down) != 0) request.limits[2] = limit_of(RLIMIT_STACK, false);
-  } else if (number == protocol::kCallMlock || number == protocol::kCallMlock2 ||
-             number == protocol::kCallMlockall) {
-    request.limits[0] = limit_of(RLIMIT_MEMLOCK, false);
-  }
-  return request;
-}
-
-struct Outcome {
-  Result result;
-  bool again = false;  // nothing was done: the call is to be made once more
-};
-
-// Needs the lock.
-long send_request(const protocol::TrapRequest& request, int descriptor) {
-  const unsigned count = descriptor >= 0 ? 1 : 0;
-  check_descriptors();
-  const long sent = send(self.socket, &request, sizeof(request), &descriptor, count);
-  if (sent != -ENOTSOCK && (sent != -EBADF || descriptor >= 0)) return sent;
-  // Somebody who shares the table took the number since we looked.
-  check_descriptors();
-  return send(self.socket, &request, sizeof(request), &descriptor, count);
-}
-
-// Needs the lock. `no_room`: it failed because no number was left for a descriptor.
-Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context,
-                       bool& no_room) {
-  request.sequence = ++self.sequence;
-  long sent = send_request(request, descriptor);
-  if (sent == -EBADF && descriptor >= 0) {
-    request.flags |= protocol::kRequestBadDescriptor;
-    sent = send(self.socket, &request, sizeof(request), nullptr, 0);
-  } else if (sent == -EINVAL && descriptor >= 0) {
-    request.flags |= protocol::kRequestKernelObject;
-    sent = send(self.socket, &request, sizeof(request), nullptr, 0);
-  }
-  if (failed(sent)) end_server_lost(false);
-
-  Outcome outcome;
-  Result& result = outcome.result;
-  for (;;) {
-    protocol::TrapReply reply;
-    const Received received = receive(self.socket, &reply, sizeof(reply));
-    const protocol::TrapReplyHeader& header = reply.header;
-    if (received.bytes < static_cast<long>(sizeof(header)) ||
-        received.bytes != protocol::reply_bytes(header.op_count, header.data_bytes) ||
-        header.op_count > protocol::kMaxHostOps) {
-      end_server_lost(false);
-    }
-    if (header.sequence != request.sequence) {
-      // The answer to somebody who was killed while waiting for it.
-      close_descriptor(received.descriptor);
-      continue;
-    }
-    no_room |= received.no_room;
-    HostOpContext ops;
-    ops.userfaultfd = self.userfaultfd;
-    ops.descriptor = received.descriptor;
-    ops.request = &request;
-    ops.value_from_host = (header.flags & protocol::kReplyValueFromHost) != 0;
-    int error = 0;
-    const int failed_op = run_host_ops(reply.ops, header.op_count, ops, error);
-    close_descriptor(received.descriptor);
-    self.tracks |= ops.tracks;
-    self.prepare_forks |= (header.flags & protocol::kReplyPrepareForks) != 0;
-
-    const bool final = (header.flags & protocol::kReplyFinal) != 0;
-    if (final && failed_op < 0) {
-      if ((header.flags & protocol::kReplyAcknowledge) != 0 &&
-          !say_done(self.socket, request.sequence, failed_op, error)) {
-        end_server_lost(false);
-      }
-      outcome.again = (header.flags & protocol::kReplyAgain) != 0;
-      result.error = header.error;
-      result.value = static_cast<long>(header.value);
-      if (result.error == 0 && ops.value_from_host) {
-        if (failed(ops.host_value)) {
-          result.error = static_cast<int>(-ops.host_value);
-        } else {
-          result.value = ops.host_value;
-        }
-      }
-      // Behind the operations in the frame, wherever they end.
-      const auto* data = reinterpret_cast<const uint8_t*>(&reply.ops[header.op_count]);
-      if (result.error == 0 && sink != nullptr && !sink(context, data, header.data_bytes)) {
-        result.error = EFAULT;
-      }
-      break;
-    }
-    if (!say_done(self.socket, request.sequence, failed_op, error)) end_server_lost(false);
-  }
-  return outcome;
-}
-
-Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
-  bool no_room = false;
-  Outcome outcome = carry_out_once(request, descriptor, sink, context, no_room);
-  if (outcome.result.error == 0 || !no_room || self.spare < 0) return outcome;
-  // The call left nothing behind: once more, with room.
-  if (identity_of(self.spare) == self.userfaultfd_identity) close_descriptor(self.spare);
-  outcome = carry_out_once(request, descriptor, sink, context, no_room);
-  make_spare();
-  return outcome;
-}
-
-// malloc's heaps grow a few pages at a time, by mprotect, which changes nothing that the server's
-// answer could depend on.
-bool is_ours_to_do(const protocol::TrapRequest& request) {
-  return self.may_tell && request.call == protocol::kCallMprotect &&
-         (request.flags & protocol::kRequestHostRules) != 0 &&
-         (request.args[2] & ~uint64_t{3 /* read, write */}) == 0 &&
-         self.own.contains(request.args[0], request.args[1]);
-}
-
-// Needs the lock. The range is one of `own`, so there is no length that the kernel rounds up.
-Result do_and_tell(protocol::TrapRequest& request) {
-  // Before it is done: a child forked in between has to say so.
-  self.unheard = true;
-  const long done = host_call(request.call, request.abi, request.args);
-  if (failed(done)) return {0, static_cast<int>(-done)};
-  request.flags |= protocol::kRequestDone;
-  if (failed(send_request(request, -1))) end_server_lost(false);
-  return {};
-}
-
-// Whether the server may let it wait until a change of a file has ended: what gives stores to files.
-bool waits_for_changes(const protocol::TrapRequest& request) {
-  switch (request.call) {
-    case protocol::kCallMmap:
-      // FreeBSD's MAP_FIXED is the same number.
-      return (request.args[3] & MAP_FIXED) != 0 && self.stores_into_files;
-    case protocol::kCallMunmap:
-    case protocol::kCallMremap:
-    case protocol::kCallMsync:
-    case protocol::kCallExit:
-    case protocol::kCallUnlock:
-      return self.stores_into_files;
-    case protocol::kCallFileRead:
-      return true;
-    default:
-      return false;
-  }
-}
-
-Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
-  self.lock.acquire();
-  Outcome outcome;
-  if (is_ours_to_do(request)) {
-    outcome.result = do_and_tell(request);
-    self.lock.release();
-    return outcome.result;
-  }
-  self.own.before(request);
-  // Before it is answered: from then on it can be stored into.
-  if (request.call == protocol::kCallMmap && descriptor >= 0) {
-    __atomic_store_n(&self.maps_files, true, __ATOMIC_RELAXED);
-    if ((request.args[3] & MAP_SHARED) != 0) {
-      __atomic_store_n(&self.stores_into_files, true, __ATOMIC_RELAXED);
-    }
-  }
-  for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
-    outcome = carry_out(request, descriptor, sink, context);
-    if (!outcome.again) break;
-  }
-  if (outcome.again) outcome.result = {0, ENOMEM};
-  if (outcome.result.error == 0) {
-    self.unheard = false;
-    self.own.after(request, static_cast<uint64_t>(outcome.result.value));
-  }
-  self.lock.release();
-  return outcome.result;
-}
-
-}  // namespace
-
-Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
-            protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {
-  protocol::TrapRequest request = make_request(number, args, abi);
-  request.flags = flags;
-  SignalsBlocked blocked;
-  const bool waits = waits_for_changes(request);
-  if (waits) self.changing.acquire();
-  const Result result = call_in_turn(request, descriptor, sink, context);
-  if (waits) self.changing.release();
-  return result;
-}
-
-void begin_changing() { self.changing.acquire(); }
-void end_changing() { self.changing.release(); }
-
 unsigned page_size() { return self.page_size; }
-
-bool maps_files() { return __atomic_load_n(&self.maps_files, __ATOMIC_RELAXED); }
-bool stores_into_files() { return __atomic_load_n(&self.stores_into_files, __ATOMIC_RELAXED); }
 
 long without_stub(long number, long first, long second) {
   if (!ensure_session()) return sys(number, first, second);

@@ -1,0 +1,60 @@
+// The state of the one session that a process has, and what beginning a session (session.cc) and
+// making calls in it (session_call.cc) have in common. Nobody else's.
+#pragma once
+
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "libshim/descriptors.h"
+#include "libshim/lock.h"
+#include "libshim/private_memory.h"
+#include "protocol/paths.h"
+#include "protocol/trap_frame.h"
+
+namespace shim {
+
+constexpr uint64_t kPage = 4096;
+
+/// What `state` says.
+enum State : int { kNotYet, kServed, kUnserved };
+
+/// All of it is plain memory: a forked child has a copy and finds out by `parent_mark` that it is
+/// one.
+struct SessionState {
+  Lock lock;
+  Lock changing;  // see begin_changing()
+  int state = kNotYet;
+  int socket = -1;
+  int userfaultfd = -1;
+  int spare = -1;  // the userfaultfd once more: room for a child whose parent has no number left
+  Identity socket_identity;
+  Identity userfaultfd_identity;
+  const protocol::Nameplate* nameplate = nullptr;
+  volatile int* parent_mark = nullptr;  // 1; wiped on fork
+  uint32_t sequence = 0;
+  unsigned page_size = kPage;
+  bool tracks = false;
+  PrivateMemory own;               // what libc has mapped for itself
+  bool may_tell = false;           // the server lets us do some calls by ourselves
+  bool pages_leave = false;        // the server takes pages out
+  bool unheard = false;            // it may not have heard yet of what we did
+  bool prepare_forks = false;      // the server wants to hear of forks before they happen
+  bool maps_files = false;         // a mapping was made of a descriptor
+  bool stores_into_files = false;  // and a shared one
+  char path[sizeof(sockaddr_un{}.sun_path)] = VM_DEFAULT_SOCKET;
+};
+extern SessionState self;
+
+/// Sees to it that the socket and the userfaultfd are the session's: the program may have closed
+/// them, or made something else of their numbers. Ends the process when neither the stub nor the
+/// server has them. Needs the lock.
+void check_descriptors();
+
+/// Opens `spare`, if there is a number left for it. Needs the lock.
+void make_spare();
+
+/// Tells the server that its operations are done, or which one (-1: none) failed with what errno.
+/// False when the server does not hear of it.
+bool say_done(int socket, uint32_t sequence, int failed_op, int error);
+
+}  // namespace shim
