@@ -206,48 +206,56 @@ void check_end(Process& program) {
   CHECK(program.wait().text() == kOk);
 }
 
+// MiB that each of these programs uses.
+struct Sizes {
+  int of_its_own;
+  int shared;
+  int file;
+  int copies;
+  int family;
+};
+
+// One program after the other, and each time what is counted is right.
+std::vector<Process> start_each_kind(ServerUnderTest& server, const Sizes& mib) {
+  const std::vector<std::vector<std::string>> kinds = {
+      {"private", std::to_string(mib.of_its_own)},
+      {"shared", std::to_string(mib.shared)},
+      {"file", server.directory() / "shared", std::to_string(mib.file)},
+      {"copies", server.directory() / "copied", std::to_string(mib.copies)},
+      {"family", std::to_string(mib.family)}};
+  std::vector<Process> programs;
+  for (const auto& kind : kinds) {
+    programs.push_back(start(server, kind));
+    check_alike(server);
+  }
+  return programs;
+}
+
+void end_each(ServerUnderTest& server, std::vector<Process>& programs) {
+  for (Process& program : programs) {
+    check_end(program);
+    check_alike(server);
+  }
+}
+
 ServerOptions with_memory(const std::string& size) { return {.options = {"--memory", size}}; }
 
 }  // namespace
 
 TEST_CASE("what is counted is what programs and memory files hold, with memory for all") {
   ServerUnderTest server(with_memory("256M"));
-  Process of_its_own = start(server, {"private", "24"});
-  check_alike(server);
-  Process shared = start(server, {"shared", "16"});
-  check_alike(server);
-  Process file = start(server, {"file", server.directory() / "shared", "16"});
-  check_alike(server);
-  Process copies = start(server, {"copies", server.directory() / "copied", "12"});
-  check_alike(server);
-  Process family = start(server, {"family", "24"});
-  check_alike(server);
+  std::vector<Process> programs = start_each_kind(
+      server, {.of_its_own = 24, .shared = 16, .file = 16, .copies = 12, .family = 24});
   CHECK(counted(server).deactivations == 0);
-
-  for (Process* program : {&of_its_own, &shared, &file, &copies, &family}) {
-    check_end(*program);
-    check_alike(server);
-  }
+  end_each(server, programs);
 }
 
 TEST_CASE("what is counted is what programs and memory files hold, when most has left") {
   ServerUnderTest server(with_memory("32M"));
-  Process of_its_own = start(server, {"private", "24"});
-  check_alike(server);
-  Process shared = start(server, {"shared", "24"});
-  check_alike(server);
-  Process file = start(server, {"file", server.directory() / "shared", "24"});
-  check_alike(server);
-  Process copies = start(server, {"copies", server.directory() / "copied", "8"});
-  check_alike(server);
-  Process family = start(server, {"family", "24"});
-  check_alike(server);
+  std::vector<Process> programs = start_each_kind(
+      server, {.of_its_own = 24, .shared = 24, .file = 24, .copies = 8, .family = 24});
   CHECK(counted(server).deactivations > 0);
-
-  for (Process* program : {&of_its_own, &shared, &file, &copies, &family}) {
-    check_end(*program);
-    check_alike(server);
-  }
+  end_each(server, programs);
 }
 
 TEST_CASE("copies that the host makes after a fork are counted") {
