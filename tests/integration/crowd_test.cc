@@ -120,12 +120,12 @@ void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, 
 }  // namespace
 
 TEST_CASE("programs with next to no memory find in it what they stored last") {
-  run_crowd({.options = {"--memory", "6M"}}, 3, 2, number_from("TEST_STEPS", 100'000),
+  run_crowd({.options = {"--memory", "6M"}}, 3, 2, number_from("TEST_STEPS", 800'000),
             number_from("TEST_SEED", std::random_device()()));
 }
 
 TEST_CASE("the same with a pager that compresses, and many threads") {
   run_crowd({.options = {"--memory", "8M"}, .anon_options = {"--compress", "lz4"}}, 2, 3,
-            number_from("TEST_STEPS", 100'000) / 4,
+            number_from("TEST_STEPS", 800'000) / 4,
             number_from("TEST_SEED", std::random_device()()));
 }
