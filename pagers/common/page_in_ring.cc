@@ -21,15 +21,33 @@ namespace {
 /// What else there is to do on the event loop waits for so long, at most.
 constexpr std::chrono::milliseconds kMostAtOnce{1};
 
-void ring(const hal::SharedDescriptor& bell) {
+void ring_bell(const hal::SharedDescriptor& bell) {
   // Can only fail when the count is full, and then it is readable.
   [[maybe_unused]] const int result = ::eventfd_write(bell.get(), 1);
 }
 
+protocol::PageInRing* map(const hal::SharedDescriptor& memory) {
+  constexpr std::size_t kBytes = sizeof(protocol::PageInRing);
+  struct stat status;
+  if (!memory || ::fstat(memory.get(), &status) != 0 ||
+      static_cast<std::uint64_t>(status.st_size) < kBytes)
+    throw Failure(EINVAL, "ring: not the memory of one");
+  void* const at = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  if (at == MAP_FAILED) throw Failure(errno, "map the ring of page-ins");
+  return static_cast<protocol::PageInRing*>(at);
+}
+
 }  // namespace
 
-PageInRing::~PageInRing() {
-  if (ring_ != nullptr) ::munmap(ring_, sizeof(Ring));
+ReplyLine::ReplyLine(const hal::SharedDescriptor& memory, hal::SharedDescriptor bell)
+    : ring_(map(memory)), replies_(ring_->replies), bell_(std::move(bell)) {}
+
+ReplyLine::~ReplyLine() { ::munmap(ring_, sizeof(*ring_)); }
+
+void ReplyLine::reply(std::uint32_t tag, bool filled) {
+  using Outcome = protocol::PageInRing::Outcome;
+  const std::lock_guard lock(mutex_);
+  if (replies_.write({tag, filled ? Outcome::filled : Outcome::not_filled})) ring_bell(bell_);
 }
 
 void PageInRing::leave(std::uint64_t object, const Filler& filler) {
@@ -39,19 +57,11 @@ void PageInRing::leave(std::uint64_t object, const Filler& filler) {
 
 void PageInRing::open(const hal::SharedDescriptor& memory, const hal::SharedDescriptor& requests,
                       const hal::SharedDescriptor& replies) {
-  if (ring_ != nullptr) throw Failure(EALREADY, "ring: there is one already");
-  struct stat status;
-  if (!memory || !requests || !replies || ::fstat(memory.get(), &status) != 0 ||
-      static_cast<std::uint64_t>(status.st_size) < sizeof(Ring))
-    throw Failure(EINVAL, "ring: not the descriptors of one");
-  void* const at =
-      ::mmap(nullptr, sizeof(Ring), PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
-  if (at == MAP_FAILED) throw Failure(errno, "map the ring of page-ins");
-  ring_ = static_cast<Ring*>(at);
-  requests_.emplace(ring_->requests);
-  replies_.emplace(ring_->replies);
+  if (replies_) throw Failure(EALREADY, "ring: there is one already");
+  if (!requests || !replies) throw Failure(EINVAL, "ring: without its bells");
+  replies_ = std::make_shared<ReplyLine>(memory, replies);
+  requests_.emplace(replies_->ring().requests);
   bell_ = requests;
-  reply_bell_ = replies;
   rings_ = kj::heap<kj::UnixEventPort::FdObserver>(
       port_, bell_.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ);
   tasks_.add(listen());
@@ -64,7 +74,7 @@ kj::Promise<void> PageInRing::listen() {
   for (const auto until = Clock::now() + kMostAtOnce; drain() && Clock::now() < until;) {
     if (!linger_.look([this] { return requests_->any(); })) break;
   }
-  if (!requests_->sleep()) ring(bell_);
+  if (!requests_->sleep()) ring_bell(bell_);
   return rung.then([this] { return listen(); });
 }
 
@@ -77,17 +87,11 @@ bool PageInRing::drain() {
 
 void PageInRing::begin(const Ring::Request& request) {
   const auto known = fillers_.find(request.object);
-  if (known == fillers_.end()) return reply(request.tag, false);
+  if (known == fillers_.end()) return replies_->reply(request.tag, false);
   const PageRange pages(PageIndex(request.first_page), request.page_count);
-  if (const auto filled = known->second->fill_at_once(pages)) return reply(request.tag, *filled);
-  tasks_.add(known->second->fill(pages).then(
-      [this, tag = request.tag](bool filled) { reply(tag, filled); },
-      [this, tag = request.tag](kj::Exception&&) { reply(tag, false); /* the call says why */ }));
-}
-
-void PageInRing::reply(std::uint32_t tag, bool filled) {
-  using Outcome = Ring::Outcome;
-  if (replies_->write({tag, filled ? Outcome::filled : Outcome::not_filled})) ring(reply_bell_);
+  if (const auto filled = known->second->fill_at_once(pages))
+    return replies_->reply(request.tag, *filled);
+  tasks_.add(known->second->fill(pages, std::make_shared<PageInReply>(replies_, request.tag)));
 }
 
 void PageInRing::taskFailed(kj::Exception&& exception) {

@@ -7,6 +7,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <unordered_map>
 
@@ -19,6 +21,43 @@
 
 namespace pager {
 
+/// Where replies go: the memory of both lines, and the bell for replies. Any thread.
+class ReplyLine {
+ public:
+  /// Throws Failure.
+  ReplyLine(const hal::SharedDescriptor& memory, hal::SharedDescriptor bell);
+  ~ReplyLine();
+  ReplyLine(const ReplyLine&) = delete;
+  ReplyLine& operator=(const ReplyLine&) = delete;
+
+  protocol::PageInRing& ring() { return *ring_; }
+  void reply(std::uint32_t tag, bool filled);
+
+ private:
+  protocol::PageInRing* ring_;
+  std::mutex mutex_;
+  protocol::RingWriter<protocol::PageInRing::Reply> replies_;  // mutex_
+  hal::SharedDescriptor bell_;
+};
+
+/// The one reply that a request gets; "not filled" if nobody says anything else.
+class PageInReply {
+ public:
+  PageInReply(std::shared_ptr<ReplyLine> line, std::uint32_t tag)
+      : line_(std::move(line)), tag_(tag) {}
+  ~PageInReply() { line_->reply(tag_, filled_); }
+  PageInReply(const PageInReply&) = delete;
+  PageInReply& operator=(const PageInReply&) = delete;
+
+  /// Said when this is destroyed.
+  void set_filled(bool filled) { filled_ = filled; }
+
+ private:
+  const std::shared_ptr<ReplyLine> line_;
+  const std::uint32_t tag_;
+  bool filled_ = false;
+};
+
 class PageInRing final : private kj::TaskSet::ErrorHandler {
  public:
   /// One open object.
@@ -27,11 +66,12 @@ class PageInRing final : private kj::TaskSet::ErrorHandler {
     virtual ~Filler() = default;
     /// Whether these pages were filled; nothing when that has to wait for something.
     virtual std::optional<bool> fill_at_once(hal::PageRange pages) = 0;
-    virtual kj::Promise<bool> fill(hal::PageRange pages) = 0;
+    /// Fills them, and says so on any thread: to wake the event loop for it would take longer than
+    /// many a disk.
+    virtual kj::Promise<void> fill(hal::PageRange pages, std::shared_ptr<PageInReply> reply) = 0;
   };
 
   explicit PageInRing(kj::UnixEventPort& port) : port_(port), tasks_(*this) {}
-  ~PageInRing();
   PageInRing(const PageInRing&) = delete;
   PageInRing& operator=(const PageInRing&) = delete;
 
@@ -48,17 +88,14 @@ class PageInRing final : private kj::TaskSet::ErrorHandler {
   using Ring = protocol::PageInRing;
 
   void begin(const Ring::Request& request);
-  void reply(std::uint32_t tag, bool filled);
   kj::Promise<void> listen();
   void taskFailed(kj::Exception&& exception) override;
 
   kj::UnixEventPort& port_;
   std::unordered_map<std::uint64_t, Filler*> fillers_;
-  Ring* ring_ = nullptr;  // mapped by open()
+  std::shared_ptr<ReplyLine> replies_;  // both are made by open()
   std::optional<protocol::RingReader<Ring::Request>> requests_;
-  std::optional<protocol::RingWriter<Ring::Reply>> replies_;
-  hal::SharedDescriptor bell_;        ///< rung for this one
-  hal::SharedDescriptor reply_bell_;  ///< rung by this one
+  hal::SharedDescriptor bell_;  ///< for requests
   kj::Own<kj::UnixEventPort::FdObserver> rings_;
   protocol::Linger linger_{std::chrono::microseconds(50)};  ///< for the next request
   kj::TaskSet tasks_;

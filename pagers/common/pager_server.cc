@@ -237,20 +237,21 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
     if (!filled) return {};
     return true;
   }
-  kj::Promise<bool> fill(PageRange asked) override {
-    auto done = std::make_shared<bool>(false);
+  kj::Promise<void> fill(PageRange asked, std::shared_ptr<PageInReply> reply) override {
     return order_
         .run(Kind::page_in, {asked},
-             [this, asked, done] {
+             [this, asked, reply = kj::mv(reply)]() mutable {
                return workers_.reading
-                   .run([object = object_, asked] {
-                     return outcome_of([&] {
+                   .run([object = object_, asked, reply = kj::mv(reply)]() mutable {
+                     const Outcome outcome = outcome_of([&] {
                        object->store->page_in(object->memory.clip(asked), object->memory);
                      });
+                     reply->set_filled(outcome.error == 0);
+                     reply.reset();
+                     return outcome;
                    })
-                   .then([done](kj::Own<Outcome> outcome) { *done = outcome->error == 0; });
+                   .ignoreResult();
              })
-        .then([done] { return *done; })
         .attach(thisCap());
   }
 
