@@ -72,8 +72,9 @@ class Board {
   crowd_board* board_ = nullptr;
 };
 
+// `kills`: of pager-anon, evenly over the steps.
 void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, std::uint64_t steps,
-               std::uint64_t seed) {
+               std::uint64_t seed, unsigned kills = 0) {
   std::cout << "seed " << seed << ", " << steps << " steps (TEST_SEED and TEST_STEPS set them)\n";
   INFO("TEST_SEED=" << seed);
   ServerUnderTest server(options);
@@ -87,6 +88,11 @@ void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, 
          std::to_string(board.descriptor()), file, std::to_string(i), std::to_string(programs)});
     command.descriptors = {board.descriptor()};
     running.emplace_back(command);
+  }
+  for (unsigned i = 1; i <= kills; ++i) {
+    REQUIRE(support::eventually([&] { return board->steps >= i * steps / (kills + 1); }));
+    server.pager("anon").kill();
+    server.start_pager("anon");
   }
   // As long as steps are taken, nothing is stuck.
   std::uint64_t seen = 0;
@@ -111,6 +117,7 @@ void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, 
             << " pageouts, " << statistics.pageins << " pageins, " << statistics.faults
             << " faults\n";
   CHECK(statistics.pageouts > 0);
+  CHECK(server.log().find("are lost") == std::string::npos);
   CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
   CHECK(support::eventually([&] { return server.statistics().objects == 0; }));
   const bool file_is_right = support::read_file(file) == board.content();
@@ -128,4 +135,11 @@ TEST_CASE("the same with a pager that compresses, and many threads") {
   run_crowd({.options = {"--memory", "8M"}, .anon_options = {"--compress", "lz4"}}, 2, 3,
             number_from("TEST_STEPS", 800'000) / 4,
             number_from("TEST_SEED", std::random_device()()));
+}
+
+TEST_CASE("the same with a pager that is killed again and again, and keeps") {
+  run_crowd({.options = {"--memory", "6M"},
+             .anon_options = {"--swap", "DIRECTORY/swap", "--keep"}},
+            2, 2, number_from("TEST_STEPS", 800'000) / 20,
+            number_from("TEST_SEED", std::random_device()()), 20);
 }
