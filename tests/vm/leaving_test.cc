@@ -61,9 +61,8 @@ TEST_CASE("laundry goes out in clusters", "[paging]") {
 
 TEST_CASE("FreeBSD's MADV_DONTNEED says what leaves first", "[paging]") {
   PagingFixture f;
-  const std::uint64_t first = f.map(16);
+  f.filled(16);
   const std::uint64_t second = f.filled(16);
-  f.fill(*f.program, second, 16);
   REQUIRE(f.program->madvise(second, 16 * kPage, bsd::kDontNeed).ok());
   REQUIRE(f.program->space().start_leaving());
   REQUIRE(f.program->pmap().carry_out_taking());
