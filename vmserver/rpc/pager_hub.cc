@@ -135,7 +135,11 @@ void PagerHub::begin(kj::UnixEventPort& port) {
 void PagerHub::end() {
   for (auto& [address, object] : objects_)
     if (object->attached()) object->detach();
-  for (auto& line : lines_) line.clear();
+  for (auto& line : lines_) {
+    for (auto& pager : line)
+      if (pager->ring) queue_.remove_ring(*pager->ring);
+    line.clear();
+  }
   tasks_.reset();
 }
 
