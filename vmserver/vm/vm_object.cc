@@ -289,7 +289,7 @@ void VmObject::start_page_in(PageRange run) {
   }
   transfer->start(shared_from_this(), run);
   count(static_cast<std::int64_t>(run.count()));
-  if (boost::icl::intersects(dropped_, interval(run))) returned_ += dropped_ & interval(run);
+  returned_ += part_of(dropped_, interval(run));
   if (!used_up_.empty()) used_up_ -= interval(run);
   flight_.push_back(std::move(transfer));
   pager_->submit(*flight_.back());
@@ -487,8 +487,8 @@ void VmObject::launder(PageRange pages, bool durable, Done done) {
       put_off_.push_back({pages, durable, std::move(done)});
       return;
     }
-    PageSet taken = dirty_ & interval(pages.intersect(
-                                 PageRange(PageIndex(0), hal::pages_for_bytes(bytes_))));
+    const PageRange inside(PageIndex(0), hal::pages_for_bytes(bytes_));
+    const PageSet taken = part_of(dirty_, interval(pages.intersect(inside)));
     for (const auto& part : taken) runs.push_back(page_range(part));
     dirty_.subtract(interval(pages));
     for (PageRange run : runs) going_out_.add({interval(run), 1U});

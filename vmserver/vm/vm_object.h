@@ -231,6 +231,8 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// Whether a change that has begun keeps dirty pages of these back.
   bool kept_back(hal::PageRange pages) const;
   bool is_going_out(hal::PageRange pages) const;
+  /// Takes what of `pages` is on its way out from `set`, which has nothing but those.
+  void subtract_going_out(PageSet& set, hal::PageRange pages) const;
   /// Whether a change is under way that has not taken too long yet.
   bool is_changing() const;
   bool read_now(std::uint64_t from, std::span<std::byte> into, ssize_t& got) const;

@@ -39,6 +39,12 @@ bool VmObject::is_going_out(PageRange pages) const {
   return !pages.empty() && boost::icl::intersects(going_out_, interval(pages));
 }
 
+void VmObject::subtract_going_out(PageSet& set, PageRange pages) const {
+  if (pages.empty()) return;
+  const auto [first, last] = going_out_.equal_range(interval(pages));
+  for (auto it = first; it != last; ++it) set.subtract(it->first);
+}
+
 bool VmObject::kept_back(PageRange pages) const {
   return std::any_of(changes_.begin(), changes_.end(), [&](const Change& change) {
     const PageRange both = change.pages.intersect(pages);

@@ -160,7 +160,7 @@ void VmObject::drop_clean(PageRange pages) {
   clean -= dirty_;
   // What is on its way in, and out of date, is dropped when it is there.
   if (compare) clean -= outdated_pages();
-  for (const auto& [going, count] : going_out_) clean.subtract(going);
+  subtract_going_out(clean, pages);
   try {
     for (const auto& part : clean) {
       PageRange rest = page_range(part);

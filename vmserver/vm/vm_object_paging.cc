@@ -44,7 +44,7 @@ PageSet VmObject::idle(PageRange pages) {
   PageSet result;
   result.add(interval(pages));
   result -= dirty_;
-  for (const auto& [going, count] : going_out_) result.subtract(going);
+  subtract_going_out(result, pages);
   for (PageIndex page = pages.first(); page < pages.end(); page = page + 1) {
     if (in_flight(page)) result.subtract(interval(PageRange(page, 1)));
   }
