@@ -27,6 +27,12 @@ class DescriptorServer final : public Descriptor::Server {
   std::shared_ptr<const void> owner_;
 };
 
+/// Offers the descriptor that `file.get()` is for as long as a copy of `file` lives.
+template <class File>
+Descriptor::Client offer_descriptor(const File& file) {
+  return kj::heap<DescriptorServer>(file.get(), std::make_shared<File>(file));
+}
+
 /// A duplicate of the descriptor behind the capability. Fails with a kj::Exception when none came
 /// along or this process has none free.
 inline kj::Promise<kj::AutoCloseFd> take_descriptor(Descriptor::Client capability) {

@@ -16,6 +16,8 @@
 // is read is copied before it is looked at. That is why these are no queues of a library's.
 #pragma once
 
+#include <sys/eventfd.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -51,6 +53,12 @@ struct PageInRing {
   Line<Request> requests;
   Line<Reply> replies;
 };
+
+/// Of a reader that sleeps. `bell`: an eventfd.
+inline void ring_bell(int bell) {
+  // Can only fail when the count is full, and then it is readable.
+  [[maybe_unused]] const int result = ::eventfd_write(bell, 1);
+}
 
 /// One at a time.
 template <class Entry>

@@ -1,6 +1,5 @@
 #include "pagers/common/page_in_ring.h"
 
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -20,11 +19,6 @@ namespace {
 
 /// What else there is to do on the event loop waits for so long, at most.
 constexpr std::chrono::milliseconds kMostAtOnce{1};
-
-void ring_bell(const hal::SharedDescriptor& bell) {
-  // Can only fail when the count is full, and then it is readable.
-  [[maybe_unused]] const int result = ::eventfd_write(bell.get(), 1);
-}
 
 protocol::PageInRing* map(const hal::SharedDescriptor& memory) {
   constexpr std::size_t kBytes = sizeof(protocol::PageInRing);
@@ -47,7 +41,8 @@ ReplyLine::~ReplyLine() { ::munmap(ring_, sizeof(*ring_)); }
 void ReplyLine::reply(std::uint32_t tag, bool filled) {
   using Outcome = protocol::PageInRing::Outcome;
   const std::lock_guard lock(mutex_);
-  if (replies_.write({tag, filled ? Outcome::filled : Outcome::not_filled})) ring_bell(bell_);
+  if (replies_.write({tag, filled ? Outcome::filled : Outcome::not_filled}))
+    protocol::ring_bell(bell_.get());
 }
 
 void PageInRing::leave(std::uint64_t object, const Filler& filler) {
@@ -74,7 +69,7 @@ kj::Promise<void> PageInRing::listen() {
   for (const auto until = Clock::now() + kMostAtOnce; drain() && Clock::now() < until;) {
     if (!linger_.look([this] { return requests_->any(); })) break;
   }
-  if (!requests_->sleep()) ring_bell(bell_);
+  if (!requests_->sleep()) protocol::ring_bell(bell_.get());
   return rung.then([this] { return listen(); });
 }
 

@@ -87,8 +87,14 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
   ~PagedObjectServer() { ring_->leave(number_, *this); }
 
-  kj::Promise<void> pageIn(PageInContext context) override {
+  DispatchCallResult dispatchCall(
+      std::uint64_t interface_id, std::uint16_t method_id,
+      capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer> context) override {
     ring_->drain();
+    return protocol::PagedObject::Server::dispatchCall(interface_id, method_id, context);
+  }
+
+  kj::Promise<void> pageIn(PageInContext context) override {
     const auto params = context.getParams();
     const PageRange asked(PageIndex(params.getFirstPage()), params.getPageCount());
     if (!is_valid(asked)) return refuse(context.getResults().initStatus(), "fill", asked);
@@ -106,7 +112,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> pageOut(PageOutContext context) override {
-    ring_->drain();
     const auto params = context.getParams();
     const PageRange asked(PageIndex(params.getFirstPage()), params.getPageCount());
     if (!is_valid(asked)) return refuse(context.getResults().initStatus(), "write", asked);
@@ -128,7 +133,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> sync(SyncContext context) override {
-    ring_->drain();
     return order_.run(Kind::sync, {}, [this, context]() mutable {
       return on_worker(workers_.writing, context.getResults().initStatus(),
                        [object = object_] { object->store->sync(); })
@@ -137,7 +141,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> resize(ResizeContext context) override {
-    ring_->drain();
     const std::uint64_t bytes = context.getParams().getBytes();
     return order_.run(Kind::whole, {}, [this, bytes]() -> kj::Promise<void> {
       object_->store->resize(bytes);
@@ -146,7 +149,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> discard(DiscardContext context) override {
-    ring_->drain();
     std::vector<PageRange> pages;
     for (const auto run : context.getParams().getRuns()) {
       pages.emplace_back(PageIndex(run.getFirstPage()), run.getPageCount());
@@ -167,7 +169,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> kept(KeptContext context) override {
-    ring_->drain();
     const std::uint64_t first = context.getParams().getFirstPage();
     return order_.run(Kind::whole, {}, [this, context, first]() mutable -> kj::Promise<void> {
       const auto kept = object_->store->kept(PageIndex(first), kMostRuns);
@@ -183,7 +184,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> forget(ForgetContext) override {
-    ring_->drain();
     return order_.run(Kind::whole, {}, [this]() -> kj::Promise<void> {
       object_->store->forget();
       return kj::READY_NOW;
@@ -191,7 +191,6 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   kj::Promise<void> grant(GrantContext context) override {
-    ring_->drain();
     return order_.run(Kind::whole, {}, [this, context]() mutable {
       const auto params = context.getParams();
       return take(params.hasContent(), params.getContent())
@@ -334,8 +333,7 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
       layout.setHost();
       break;
     case OpenedStore::Layout::own:
-      layout.setOwn(kj::heap<protocol::DescriptorServer>(
-          opened.own_memory.get(), std::make_shared<hal::SharedDescriptor>(opened.own_memory)));
+      layout.setOwn(protocol::offer_descriptor(opened.own_memory));
       break;
   }
   results.setObject(
@@ -368,8 +366,7 @@ kj::Promise<void> PagerServer::framebuffer(FramebufferContext context) {
   framebuffer.setWidth(found->width);
   framebuffer.setHeight(found->height);
   framebuffer.setStride(found->stride);
-  framebuffer.setMemory(kj::heap<protocol::DescriptorServer>(
-      found->memory.get(), std::make_shared<hal::SharedDescriptor>(found->memory)));
+  framebuffer.setMemory(protocol::offer_descriptor(found->memory));
   return kj::READY_NOW;
 }
 

@@ -72,10 +72,7 @@ TEST_CASE("a new mapping over pages in swap is empty", "[paging]") {
 
 TEST_CASE("mremap takes along what is in swap", "[paging]") {
   PagingFixture f;
-  f.program->abi = protocol::kAbiLinux;
-  const std::uint64_t at =
-      f.program->mmap(0, 32 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS).value;
-  f.fill(*f.program, at, 32);
+  const std::uint64_t at = f.filled_on_linux(32);
   f.page_everything_out();
   f.program->store(at + 5 * kPage, PagingFixture::value_of(5));
   const auto moved = f.program->mremap(at, 32 * kPage, 64 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED,

@@ -72,10 +72,7 @@ TEST_CASE("FreeBSD's MADV_DONTNEED says what leaves first", "[paging]") {
 
 TEST_CASE("a plan waits for pages that are leaving and then takes them, too", "[paging]") {
   PagingFixture f;
-  f.program->abi = protocol::kAbiLinux;
-  const std::uint64_t at =
-      f.program->mmap(0, 16 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS).value;
-  f.fill(*f.program, at, 16);
+  const std::uint64_t at = f.filled_on_linux(16);
   REQUIRE(f.program->space().start_leaving());
   SECTION("discard") {
     const auto call = f.program->start(

@@ -2,6 +2,8 @@
 // pages that leave and come back.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <catch2/catch.hpp>
 
 #include <cstdint>
@@ -45,7 +47,16 @@ struct PagingFixture {
     fill(*program, at, pages);
     return at;
   }
-  /// The same, when they have left; with all else that can leave.
+  /// The same of a program with the host's numbers, which it has from here on.
+  std::uint64_t filled_on_linux(std::uint64_t pages) {
+    program->abi = protocol::kAbiLinux;
+    const auto mapped = program->mmap(0, pages * kPage, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS);
+    REQUIRE(mapped.ok());
+    fill(*program, mapped.value, pages);
+    return mapped.value;
+  }
+  /// The same as filled(), when they have left; with all else that can leave.
   std::uint64_t in_swap(std::uint64_t pages) {
     const std::uint64_t at = filled(pages);
     page_everything_out();

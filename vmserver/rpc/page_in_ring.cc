@@ -62,10 +62,8 @@ bool PageInRing::submit(ObjectInbox& inbox, std::uint64_t number, vm::Transfer& 
   const std::uint32_t tag = free_[--free_count_];
   pending_[tag] = {true, &inbox, &transfer};
   if (requests_.write({number, transfer.pages.first().value(), static_cast<std::uint32_t>(count),
-                       tag})) {
-    // Can only fail when the count is full, and then it is readable.
-    [[maybe_unused]] const int result = ::eventfd_write(request_bell_.get(), 1);
-  }
+                       tag}))
+    protocol::ring_bell(request_bell_.get());
   return true;
 }
 
@@ -97,8 +95,6 @@ std::vector<vm::Transfer*> PageInRing::take_back(const ObjectInbox& inbox) {
   return taken;
 }
 
-void PageInRing::wake_reader() const {
-  [[maybe_unused]] const int result = ::eventfd_write(reply_bell_.get(), 1);
-}
+void PageInRing::wake_reader() const { protocol::ring_bell(reply_bell_.get()); }
 
 }  // namespace server

@@ -218,14 +218,10 @@ void PagerHub::offer_ring(RegisteredPager& pager) {
     log_.error(pager.title() + ": page-ins by calls: " + error.what());
     return;
   }
-  const auto offer = [](const hal::SharedDescriptor& file) {
-    return kj::heap<protocol::DescriptorServer>(file.get(),
-                                                std::make_shared<hal::SharedDescriptor>(file));
-  };
   auto request = pager.client.ringRequest();
-  request.setMemory(offer(pager.ring->memory()));
-  request.setRequests(offer(pager.ring->request_bell()));
-  request.setReplies(offer(pager.ring->reply_bell()));
+  request.setMemory(protocol::offer_descriptor(pager.ring->memory()));
+  request.setRequests(protocol::offer_descriptor(pager.ring->request_bell()));
+  request.setReplies(protocol::offer_descriptor(pager.ring->reply_bell()));
   tasks_->set.add(request.send().ignoreResult().then(
       [this, pager = kj::addRef(pager)]() mutable { ring_taken(*pager); },
       [this, pager = kj::addRef(pager)](kj::Exception&& exception) {
@@ -238,7 +234,6 @@ void PagerHub::offer_ring(RegisteredPager& pager) {
 
 void PagerHub::ring_taken(RegisteredPager& pager) {
   if (pager.gone) return;
-  pager.ring_taken = true;
   queue_.add_ring(*pager.ring);
   pager.replies = kj::heap<kj::UnixEventPort::FdObserver>(
       *port_, pager.ring->reply_bell().get(), kj::UnixEventPort::FdObserver::OBSERVE_READ);

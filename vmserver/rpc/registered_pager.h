@@ -44,10 +44,9 @@ struct RegisteredPager : public kj::Refcounted {
   bool settled = false;              ///< was told of every object that there is
   bool gone = false;                 ///< nothing is to be asked of it any more
 
-  // For page-ins, once the pager has it.
+  // For page-ins.
   std::unique_ptr<PageInRing> ring;
-  bool ring_taken = false;  ///< the pager reads from it
-  kj::Own<kj::UnixEventPort::FdObserver> replies;
+  kj::Own<kj::UnixEventPort::FdObserver> replies;  ///< once the pager reads from it
   kj::Promise<void> reading_replies = nullptr;
 };
 

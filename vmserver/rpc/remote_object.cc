@@ -118,12 +118,10 @@ kj::Promise<void> RemoteObject::send_open() {
   attributes.setServer(kj::arrayPtr(description_.server.data(), description_.server.size()));
   attributes.setObject(description_.number);
   if (description_.content)
-    request.setContent(kj::heap<protocol::DescriptorServer>(
-        description_.content.get(), std::make_shared<hal::SharedDescriptor>(description_.content)));
+    request.setContent(protocol::offer_descriptor(description_.content));
   if (description_.backing && description_.backing->descriptor() >= 0) {
     const hal::SharedDescriptor memory = description_.backing->reopen(true);
-    request.setMemory(kj::heap<protocol::DescriptorServer>(
-        memory.get(), std::make_shared<hal::SharedDescriptor>(memory)));
+    request.setMemory(protocol::offer_descriptor(memory));
   }
   auto promise = request.send();
   attachment_->remote = promise.getObject();
@@ -288,7 +286,7 @@ void RemoteObject::open_ended(Error error, vm::OpenedObject&& opened) {
 
 void RemoteObject::use_ring() {
   if (!attachment_ || !attachment_->open_answered || attachment_->open_error != Error::none ||
-      attachment_->told != 0 || own_memory_ || !lost_.empty() || !attachment_->pager->ring_taken)
+      attachment_->told != 0 || own_memory_ || !lost_.empty() || !attachment_->pager->replies)
     return;
   owner_.allow_ring(*this, *attachment_->pager->ring, description_.number);
 }
@@ -400,8 +398,7 @@ void RemoteObject::carry_out(const Command::Grant& grant) {
   if (may_write(content) || !description_.content) description_.content = content;
   if (!attachment_) return;
   auto request = attachment_->remote.grantRequest();
-  request.setContent(kj::heap<protocol::DescriptorServer>(
-      content.get(), std::make_shared<hal::SharedDescriptor>(content)));
+  request.setContent(protocol::offer_descriptor(content));
   tell(kj::mv(request));
 }
 
