@@ -2,6 +2,7 @@
 
 #include <ctime>
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -72,6 +73,15 @@ std::int64_t realtime_ns() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
   return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
+SharedDescriptor opened_anew(const SharedDescriptor& file, int flags) {
+  const std::string path = "/proc/self/fd/" + std::to_string(file.get());
+  return SharedDescriptor(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK));
+}
+
+bool may_open_to_write(const SharedDescriptor& file) {
+  return ::faccessat(file.get(), "", W_OK, AT_EMPTY_PATH | AT_EACCESS) == 0;
 }
 
 std::uint64_t HostFile::current_bytes() const {

@@ -76,8 +76,18 @@ class SharedDescriptor {
   std::shared_ptr<const int> fd_;
 };
 
+/// The same file through a description of this process's own, opened with `flags`, or nothing. The
+/// flags of the other one that change how reads and writes work do not come along (O_APPEND,
+/// O_DIRECT), and an error of the disk is told to each description once (fsync(2)).
+SharedDescriptor opened_anew(const SharedDescriptor& file, int flags);
+/// Whether this process may open the file for writing, asked without doing so: the host refuses to
+/// execute a file that somebody has open for writing, and tells those who watch it.
+bool may_open_to_write(const SharedDescriptor& file);
+
 struct HostFile {
   FileAttributes attributes;
+  /// What the program passed; or, where that may write and the file can be opened anew for that, a
+  /// description of our own that only reads, so that the program's ends when the program says so.
   SharedDescriptor descriptor;
 
   /// The file's size now; what `attributes` say where there is no descriptor.

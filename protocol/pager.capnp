@@ -34,7 +34,11 @@ struct Attributes {
   inode @1 :UInt64;
   bytes @2 :UInt64;       # size of the content; anonymous: of the object
   rawDevice @3 :UInt64;   # st_rdev of a device
-  writable @4 :Bool;      # whether `content` may be written
+  writable @4 :Bool;
+  # Whether the content may be written: through `content`; or, where that only reads, through the
+  # file opened anew (/proc/self/fd/N) for as long as there is something to write. The host refuses
+  # to execute a file that anybody has open for writing, so the server keeps nothing that may write
+  # where the file can be opened like this.
   path @5 :Text;          # for messages only; a pager opens no path on anybody's behalf
   server @6 :Data;        # 16 bytes that no other server has, nor this one when it is started anew
   object @7 :UInt64;      # never given to another object of this server
@@ -43,8 +47,8 @@ struct Attributes {
 interface Pager {
   open @0 (attributes :Attributes, content :Descriptor, memory :Descriptor)
       -> (status :Status, object :PagedObject, layout :Layout, kept :Bool);
-  # Takes charge of one object. `content` is the descriptor the program mapped (null for anonymous
-  # objects), `memory` the memfd for its pages. The object is given up when the server drops the
+  # Takes charge of one object. `content` is a descriptor of the file that the program mapped (null for
+  # anonymous objects), `memory` the memfd for its pages. The object is given up when the server drops the
   # returned capability. `kept`: the pager has what was written to this object of this server, here
   # or at a pager before it that registered as one that keeps; PagedObject.kept says what.
 
@@ -102,7 +106,8 @@ interface PagedObject {
   # The content has this size from now on.
 
   grant @4 (content :Descriptor) -> ();
-  # A descriptor with the right to write, after the object was opened with one that had not.
+  # The content may be written from now on (Attributes.writable), after the object was opened
+  # without that.
 
   discard @5 (runs :List(PageRun)) -> ();
   # Nobody needs what the pager has of these pages: from now on they are zero, until they are written

@@ -41,7 +41,7 @@ int ask_host(int descriptor) {
 
 }  // namespace
 
-HostFile identify_file(SharedDescriptor descriptor) {
+HostFile identify_file(const SharedDescriptor& descriptor) {
   HostFile file;
   const int flags = fcntl(descriptor.get(), F_GETFL);
   struct stat status {};
@@ -50,7 +50,6 @@ HostFile identify_file(SharedDescriptor descriptor) {
     file.attributes.inode = status.st_ino;
     file.attributes.writable = (flags & O_ACCMODE) != O_RDONLY;
   }
-  file.descriptor = std::move(descriptor);
   return file;
 }
 
@@ -96,7 +95,11 @@ HostFile describe_file(SharedDescriptor descriptor) {
           file_system.f_type == TMPFS_MAGIC && attributes.path.starts_with("/dev/shm/");
       attributes.memfd = file_system.f_type == TMPFS_MAGIC && status.stx_nlink == 0 &&
                          attributes.path.starts_with("/memfd:");
-      if (attributes.readable && !attributes.kernel_object) attributes.host_refusal = ask_host(fd);
+      if (attributes.kernel_object) break;
+      if (attributes.readable) attributes.host_refusal = ask_host(fd);
+      if (attributes.writable && attributes.host_refusal == 0 && may_open_to_write(descriptor)) {
+        if (auto own = opened_anew(descriptor, O_RDONLY)) file.descriptor = std::move(own);
+      }
       break;
     case S_IFCHR:
       attributes.kind = status.stx_rdev_major == 1 && status.stx_rdev_minor == kZeroDevice

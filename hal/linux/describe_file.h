@@ -9,7 +9,8 @@ namespace hal {
 /// FileKind::not_a_file.
 HostFile describe_file(SharedDescriptor descriptor);
 
-/// Only which file it is, and whether the descriptor may write: `device`, `inode`, `writable`.
-HostFile identify_file(SharedDescriptor descriptor);
+/// Only which file it is, and whether the descriptor, which is not kept, may write: `device`,
+/// `inode`, `writable`.
+HostFile identify_file(const SharedDescriptor& descriptor);
 
 }  // namespace hal

@@ -23,17 +23,10 @@ constexpr std::uint64_t kPieceBytes = 1024 * 1024;
 /// RWF_NOAPPEND of Linux 6.9: the offset counts although the file was opened with O_APPEND.
 constexpr int kNoAppend = 0x20;
 
-/// The same file through a description of our own, or nothing: an error of the disk is told once to
-/// each, and the program's fsync() and ours must not take it from one another. And without the flags
-/// that change how reads and writes work: O_APPEND would send every page to the end of the file, and
-/// O_DIRECT refuses the last part of one.
-hal::SharedDescriptor opened_again(const hal::SharedDescriptor& descriptor, int flags) {
-  const std::string path = "/proc/self/fd/" + std::to_string(descriptor.get());
-  return hal::SharedDescriptor(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK));
-}
-
 }  // namespace
 
+// Through a description of our own: an error of the disk is told once to each, and the program's
+// fsync() and ours must not take it from one another.
 FileStore::FileStore(const ObjectInfo& info, const hal::SharedDescriptor& content,
                      PageCopier& copier)
     : subject_(text_of_inode(info.device, info.inode)), copier_(copier), bytes_(info.bytes) {
@@ -42,31 +35,37 @@ FileStore::FileStore(const ObjectInfo& info, const hal::SharedDescriptor& conten
   if (::fstat(content.get(), &status) != 0) throw Failure(errno, "fstat of " + subject_);
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
     throw Failure(ENODEV, "open " + subject_ + ", neither a regular file nor a block device");
-  grant(content);
+  if ((mode_of(content) & O_ACCMODE) != O_WRONLY) {
+    const hal::SharedDescriptor own = hal::opened_anew(content, O_RDONLY);
+    readable_ = own ? own : content;
+  }
+  if (info.writable) grant(content);
 }
 
-void FileStore::grant(hal::SharedDescriptor content) {
+int FileStore::mode_of(const hal::SharedDescriptor& content) const {
   const int flags = ::fcntl(content.get(), F_GETFL);
   if (flags < 0) throw Failure(errno, "look at a descriptor of " + subject_);
   if ((flags & O_PATH) != 0) throw Failure(EBADF, "use a descriptor of " + subject_);
-  const int mode = flags & O_ACCMODE;
-  if (mode != O_WRONLY) {
-    const hal::SharedDescriptor own = opened_again(content, O_RDONLY);
-    readable_ = own ? own : content;
-  }
-  if (mode == O_RDONLY) return;
-  if (opened_again(content, O_WRONLY)) {
-    place_ = opened_again(content, O_PATH);
+  return flags & (O_ACCMODE | O_APPEND);
+}
+
+void FileStore::grant(hal::SharedDescriptor content) {
+  const int mode = mode_of(content);
+  if (hal::may_open_to_write(content)) {
+    place_ = hal::opened_anew(content, O_PATH);
+    if (!place_) throw Failure(errno, "open " + subject_ + " anew");
     writable_ = hal::SharedDescriptor();
-  } else {
+  } else if ((mode & O_ACCMODE) != O_RDONLY) {
     writable_ = content;
-    writable_appends_ = (flags & O_APPEND) != 0;
+    writable_appends_ = (mode & O_APPEND) != 0;
+  } else {
+    throw Failure(errno, "open " + subject_ + " for writing, which its program may");
   }
 }
 
 hal::SharedDescriptor FileStore::writer() const {
   if (writable_) return writable_;
-  hal::SharedDescriptor file = opened_again(place_, O_WRONLY);
+  hal::SharedDescriptor file = hal::opened_anew(place_, O_WRONLY);
   if (!file) throw Failure(errno, "open " + subject_ + " for writing");
   return file;
 }

@@ -1,5 +1,5 @@
 // FileStore: an object whose content is a regular file or a block device, reached through the
-// descriptors that programs handed over.
+// descriptors that the server handed over.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,8 @@ class FileStore final : public PagedStore {
   void grant(hal::SharedDescriptor content) override;
 
  private:
+  /// How the descriptor was opened: the access mode and O_APPEND. Throws Failure.
+  int mode_of(const hal::SharedDescriptor& content) const;
   /// What to write through, for one page-out. Throws Failure.
   hal::SharedDescriptor writer() const;
   /// Some descriptor of the file, to ask what it is like.

@@ -38,6 +38,7 @@ struct ObjectInfo {
   std::uint64_t inode = 0;
   std::uint64_t bytes = 0;
   std::uint64_t raw_device = 0;  ///< st_rdev
+  bool writable = false;         ///< whether the content may be written; see Attributes in pager.capnp
   std::string path;              ///< for messages only
   ServerId server{};
   std::uint64_t object = 0;  ///< of this server's, never given to another one
@@ -75,7 +76,7 @@ class PagedStore {
   virtual std::vector<hal::PageRange> kept(hal::PageIndex /*first*/, std::size_t /*most*/) const {
     return {};
   }
-  /// One more descriptor of the content, with the right to write.
+  /// One more descriptor of the content, which may be written from now on.
   virtual void grant(hal::SharedDescriptor /*content*/) {}
 };
 
@@ -123,8 +124,8 @@ class Pager {
   /// All objects that there are have been opened. Throws Failure.
   virtual void settled() {}
 
-  /// Takes charge of an object. `content` is the program's descriptor (empty for anonymous
-  /// objects). Throws Failure.
+  /// Takes charge of an object. `content` is what the server knows the file by (empty for
+  /// anonymous objects). Throws Failure.
   virtual OpenedStore open(const ObjectInfo& info, const hal::SharedDescriptor& content) = 0;
   virtual std::optional<FramebufferInfo> framebuffer(const std::string& /*name*/) { return {}; }
 };

@@ -304,6 +304,7 @@ void PagerServer::open_with(OpenContext& context, hal::SharedDescriptor content,
                   .inode = attributes.getInode(),
                   .bytes = attributes.getBytes(),
                   .raw_device = attributes.getRawDevice(),
+                  .writable = attributes.getWritable(),
                   .path = attributes.getPath().cStr(),
                   .object = attributes.getObject()};
   const auto server = attributes.getServer();

@@ -98,6 +98,14 @@ TEST_CASE("a program that was written through a mapping can be executed as soon 
   CHECK(result_of("written_and_executed") == kOk);
 }
 
+TEST_CASE("a program that was mapped can be executed while the pager does nothing") {
+  ServerUnderTest server;
+  const std::string path = server.file("f", "");
+  server.pager("file").freeze();
+  CHECK(server.run({"file_mapping", "mapped_and_executed", path}).text() == kOk);
+  server.pager("file").thaw();
+}
+
 TEST_CASE("a memfd and its mapping are one") { CHECK(result_of("memory_files") == kOk); }
 
 TEST_CASE("what only the kernel can map is the host's: perf events, io_uring, secret memory") {

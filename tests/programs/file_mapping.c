@@ -5,6 +5,7 @@
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -280,29 +281,54 @@ static void kernel_objects(char** arguments) {
 }
 
 // As linkers do it: nothing of the mapping is left when it is unmapped, or exec says ETXTBSY.
+/* A new file that may be executed and has room for /bin/true. */
+static int program_file(const char* path, size_t bytes) {
+  check(unlink(path) == 0 || errno == ENOENT);
+  const int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+  check(file >= 0 && ftruncate(file, (off_t)bytes) == 0);
+  return file;
+}
+
+static void check_executes(const char* path) {
+  const pid_t child = fork();
+  if (child == 0) {
+    execl(path, "true", NULL);
+    fail_check(__FILE__, __LINE__, "execl");
+  }
+  check_child(child);
+}
+
 static void written_and_executed(char** arguments) {
   const int from = open("/bin/true", O_RDONLY);
   struct stat status;
   check(from >= 0 && fstat(from, &status) == 0);
   const size_t bytes = (size_t)status.st_size;
   for (int round = 0; round < 100; ++round) {
-    check(unlink(arguments[0]) == 0 || errno == ENOENT);
-    const int file = open(arguments[0], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
-    check(file >= 0 && ftruncate(file, (off_t)bytes) == 0);
+    const int file = program_file(arguments[0], bytes);
     byte* at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     check(at != MAP_FAILED);
     check(pread(from, at, bytes, 0) == (ssize_t)bytes);
     check(munmap(at, bytes) == 0 && close(file) == 0);
-    const pid_t child = fork();
-    if (child == 0) {
-      execl(arguments[0], "true", NULL);
-      fail_check(__FILE__, __LINE__, "execl");
-    }
-    check_child(child);
+    check_executes(arguments[0]);
   }
+}
+
+/* Nobody who was told of the file is needed for its end. */
+static void mapped_and_executed(char** arguments) {
+  const int from = open("/bin/true", O_RDONLY);
+  struct stat status;
+  check(from >= 0 && fstat(from, &status) == 0);
+  const size_t bytes = (size_t)status.st_size;
+  const int file = program_file(arguments[0], bytes);
+  off_t offset = 0;
+  check(sendfile(file, from, &offset, bytes) == (ssize_t)bytes);
+  byte* at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  check(at != MAP_FAILED && munmap(at, bytes) == 0 && close(file) == 0);
+  check_executes(arguments[0]);
 }
 
 CASES(CASE(read_private), CASE(read_shared), CASE(write_private), CASE(write_shared),
       CASE(part_synced), CASE(store_and_end), CASE(offsets), CASE(unaligned_offset), CASE(tail),
       CASE(grown), CASE(unlinked), CASE(fixed), CASE(rights), CASE(other_descriptors),
-      CASE(memory_files), CASE(kernel_objects), CASE(no_pager), CASE(written_and_executed))
+      CASE(memory_files), CASE(kernel_objects), CASE(no_pager), CASE(written_and_executed),
+      CASE(mapped_and_executed))

@@ -186,7 +186,9 @@ TEST_CASE("what a descriptor may not do is refused, and a granted one may") {
   const std::string path = server.directory() / "file";
   test::write_file(path, test::pattern(kPage));
 
-  auto write_only = server.open(PagerKind::file, path, O_WRONLY);
+  hal::HostFile file = test::host_file(path, O_WRONLY);
+  file.descriptor = hal::SharedDescriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  auto write_only = server.open_file(PagerKind::file, file, kPage);
   REQUIRE(write_only);
   CHECK(write_only.value().page_in(0, 1) == Error::access);
 
@@ -198,6 +200,40 @@ TEST_CASE("what a descriptor may not do is refused, and a granted one may") {
   CHECK(object.page_out(0, 1) == Error::access);
   CHECK(test::captured_log().find("write 4 KiB at 0 of inode ") != std::string::npos);
   object.pager->grant(test::host_file(path, O_RDWR).descriptor);
+  CHECK(object.page_out(0, 1) == Error::none);
+  CHECK(test::read_file(path) == stored);
+}
+
+TEST_CASE("what may be written is written through a descriptor that only reads") {
+  test::Server server;
+  const auto pager = server.start_pager(PAGER_FILE);
+  const std::string path = server.directory() / "file";
+  test::write_file(path, test::pattern(kPage));
+  // What the server keeps of a program's that may write: see HostFile.
+  const hal::HostFile file = test::host_file(path, O_RDWR);
+  CHECK(file.attributes.writable);
+  CHECK((::fcntl(file.descriptor.get(), F_GETFL) & O_ACCMODE) == O_RDONLY);
+  auto opened = server.open(PagerKind::file, path, O_RDWR);
+  REQUIRE(opened);
+  test::Object& object = opened.value();
+  const std::string stored = test::pattern(kPage, 2);
+  object.write(0, stored);
+  CHECK(object.page_out(0, 1) == Error::none);
+  CHECK(test::read_file(path) == stored);
+}
+
+TEST_CASE("a pager takes a descriptor that may write, too") {
+  test::Server server;
+  const auto pager = server.start_pager(PAGER_FILE);
+  const std::string path = server.directory() / "file";
+  test::write_file(path, test::pattern(kPage));
+  hal::HostFile file = test::host_file(path, O_RDWR);
+  file.descriptor = hal::SharedDescriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  auto opened = server.open_file(PagerKind::file, file, kPage);
+  REQUIRE(opened);
+  test::Object& object = opened.value();
+  const std::string stored = test::pattern(kPage, 2);
+  object.write(0, stored);
   CHECK(object.page_out(0, 1) == Error::none);
   CHECK(test::read_file(path) == stored);
 }

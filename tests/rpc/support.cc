@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <spdlog/sinks/ringbuffer_sink.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +15,8 @@
 #include <fstream>
 #include <sstream>
 #include <thread>
+
+#include "hal/linux/describe_file.h"
 
 namespace test {
 namespace {
@@ -245,17 +246,7 @@ vm::Result<Object> Server::open_file(vm::PagerKind kind, const hal::HostFile& fi
 hal::HostFile host_file(const std::string& path, int flags) {
   const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
   REQUIRE(fd >= 0);
-  hal::HostFile file;
-  file.descriptor = hal::SharedDescriptor(fd);
-  struct stat status;
-  REQUIRE(::fstat(fd, &status) == 0);
-  file.attributes.kind = S_ISBLK(status.st_mode)   ? hal::FileKind::block_device
-                         : S_ISCHR(status.st_mode) ? hal::FileKind::character_device
-                                                   : hal::FileKind::regular;
-  file.attributes.device = status.st_dev;
-  file.attributes.inode = status.st_ino;
-  file.attributes.bytes = static_cast<std::uint64_t>(status.st_size);
-  file.attributes.raw_device = status.st_rdev;
+  hal::HostFile file = hal::describe_file(hal::SharedDescriptor(fd));
   file.attributes.path = path;
   return file;
 }

@@ -118,13 +118,12 @@ class Server {
   std::unique_ptr<Child> start_pager(const std::string& program,
                                      std::vector<std::string> arguments = {});
   vm::Result<Object> open(vm::PagerKind kind, const std::string& path, int flags);
+  vm::Result<Object> open_file(vm::PagerKind kind, const hal::HostFile& file, std::uint64_t bytes);
   vm::Result<Object> open_anonymous(std::uint64_t pages);
   /// Waits until so many pagers are registered.
   void await_pagers(std::uint64_t count);
 
  private:
-  vm::Result<Object> open_file(vm::PagerKind kind, const hal::HostFile& file, std::uint64_t bytes);
-
   TemporaryDirectory directory_;
   FakeInspector inspector_;
   std::unique_ptr<server::RpcService> service_;

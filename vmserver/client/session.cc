@@ -348,7 +348,7 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   call->finish(answer);
 }
 
-void Session::on_request(const ReceivedFrame& frame) {
+void Session::on_request(ReceivedFrame& frame) {
   // A child of a fork before this has the map as it was then.
   pmap_->await_events();
   if (request_.call == protocol::kCallContinue) return on_continue();
@@ -360,10 +360,11 @@ void Session::on_request(const ReceivedFrame& frame) {
   if (request_.abi >= protocol::kAbiCount) return reject("its numbers are of no known kind");
   last_.reset();
   auto call = std::make_shared<ActiveCall>(shared_from_this(), request_);
-  if (!frame.descriptors.empty() && request_.call == protocol::kCallFileChanged) {
-    call->file = hal::identify_file(frame.descriptors.front());
-  } else if (!frame.descriptors.empty()) {
-    call->file = hal::describe_file(frame.descriptors.front());
+  // What came goes before the program has its answer, where it is not what the file is kept by: once
+  // that is closed there nobody has it open for writing any more.
+  if (const auto passed = std::exchange(frame.descriptors, {}); !passed.empty()) {
+    call->file = request_.call == protocol::kCallFileChanged ? hal::identify_file(passed.front())
+                                                             : hal::describe_file(passed.front());
   } else if ((request_.flags & protocol::kRequestKernelObject) != 0) {
     call->file.emplace();
     call->file->attributes.kernel_object = true;

@@ -77,7 +77,7 @@ class Session : public std::enable_shared_from_this<Session> {
     hal::SharedDescriptor pagemap;
   };
   ProcFiles proc_files(std::span<const hal::SharedDescriptor> passed, std::uint64_t which) const;
-  void on_request(const ReceivedFrame& frame);
+  void on_request(ReceivedFrame& frame);
   void on_continue();
   void on_stub(const ReceivedFrame& frame);
   void reject(const std::string& why);

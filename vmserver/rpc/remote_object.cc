@@ -41,11 +41,6 @@ namespace {
 /// Behind every page that there can be.
 constexpr std::uint64_t kLastPage = std::uint64_t{1} << (62 - hal::kPageShift);
 
-bool may_write(const hal::SharedDescriptor& descriptor) {
-  const int flags = descriptor ? ::fcntl(descriptor.get(), F_GETFL) : -1;
-  return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
-}
-
 // Whether nothing of `run` is missing from these parts of it.
 bool is_whole(const std::vector<PageRange>& parts, PageRange run) {
   return parts.size() == 1 && parts.front() == run;
@@ -113,7 +108,7 @@ kj::Promise<void> RemoteObject::send_open() {
   attributes.setInode(file.inode);
   attributes.setBytes(description_.bytes);
   attributes.setRawDevice(file.raw_device);
-  attributes.setWritable(may_write(description_.content));
+  attributes.setWritable(file.writable);
   attributes.setPath(file.path.c_str());
   attributes.setServer(kj::arrayPtr(description_.server.data(), description_.server.size()));
   attributes.setObject(description_.number);
@@ -395,7 +390,8 @@ void RemoteObject::carry_out(const Command::Resize& resize) {
 void RemoteObject::carry_out(const Command::Grant& grant) {
   const hal::SharedDescriptor& content = grant.content;
   if (!content) return;
-  if (may_write(content) || !description_.content) description_.content = content;
+  description_.content = content;
+  description_.attributes.writable = true;
   if (!attachment_) return;
   auto request = attachment_->remote.grantRequest();
   request.setContent(protocol::offer_descriptor(content));

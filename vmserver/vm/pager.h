@@ -64,7 +64,7 @@ class PagedObject {
   virtual void submit(Transfer& transfer) = 0;
   /// The content has this size from now on.
   virtual void resize(std::uint64_t bytes) = 0;
-  /// Hands over a descriptor that may write, after an open with one that could not.
+  /// The content may be written from now on (FileAttributes::writable), after an open without that.
   virtual void grant(const hal::SharedDescriptor& content) = 0;
   /// Nobody needs what the pager has of these pages any more; absent ones are zero from now on. In the
   /// order of submission, as Transfers are.
