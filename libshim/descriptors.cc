@@ -53,7 +53,7 @@ int move_high(int descriptor) {
   return static_cast<int>(at);
 }
 
-Received receive(int socket, void* buffer, size_t size) {
+Received receive(int socket, void* buffer, size_t size, int flags) {
   iovec vector{buffer, size};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   msghdr message{};
@@ -63,7 +63,7 @@ Received receive(int socket, void* buffer, size_t size) {
   message.msg_controllen = sizeof(control);
   Received received;
   do {
-    received.bytes = sys(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
+    received.bytes = sys(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC | flags);
   } while (received.bytes == -EINTR);
   if (received.bytes > 0) {
     received.no_room = (message.msg_flags & MSG_CTRUNC) != 0;

@@ -33,8 +33,8 @@ struct Received {
   int descriptor = -1;
   bool no_room = false;  // a descriptor came along, and no number is left for it
 };
-/// One message, and the descriptor that came along.
-Received receive(int socket, void* buffer, size_t size);
+/// One message, and the descriptor that came along. `flags` are those of recvmsg(2).
+Received receive(int socket, void* buffer, size_t size, int flags = 0);
 /// One message with up to four descriptors. A negative errno if it could not be sent.
 long send(int socket, const void* data, size_t size, const int* descriptors, unsigned count);
 /// `path` fits a sockaddr_un. Returns a socket or a negative errno.

@@ -3,8 +3,10 @@
 #include "libshim/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "libshim/descriptors.h"
 #include "libshim/host_ops.h"
@@ -55,6 +57,16 @@ long send_request(const protocol::TrapRequest& request, int descriptor) {
   return send(self.socket, &request, sizeof(request), &descriptor, count);
 }
 
+// Needs the lock. What comes next on the socket.
+Received receive_answer(protocol::TrapReply& reply) {
+  Received received;
+  const bool came = self.linger.look([&] {
+    received = receive(self.socket, &reply, sizeof(reply), MSG_DONTWAIT);
+    return received.bytes != -EAGAIN;
+  });
+  return came ? received : receive(self.socket, &reply, sizeof(reply));
+}
+
 // Needs the lock. `no_room`: it failed because no number was left for a descriptor.
 Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context,
                        bool& no_room) {
@@ -73,7 +85,7 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
   Result& result = outcome.result;
   for (;;) {
     protocol::TrapReply reply;
-    const Received received = receive(self.socket, &reply, sizeof(reply));
+    const Received received = receive_answer(reply);
     const protocol::TrapReplyHeader& header = reply.header;
     if (received.bytes < static_cast<long>(sizeof(header)) ||
         received.bytes != protocol::reply_bytes(header.op_count, header.data_bytes) ||

@@ -8,6 +8,8 @@
 #include "libshim/descriptors.h"
 #include "libshim/lock.h"
 #include "libshim/private_memory.h"
+#include "libshim/syscall.h"
+#include "protocol/linger.h"
 #include "protocol/paths.h"
 #include "protocol/trap_frame.h"
 
@@ -17,6 +19,16 @@ constexpr uint64_t kPage = 4096;
 
 /// What `state` says.
 enum State : int { kNotYet, kServed, kUnserved };
+
+/// What lingers here.
+struct ShimHost {
+  static int64_t now_ns() {
+    timespec now{};
+    sys(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  }
+  static void yield() { sys(SYS_sched_yield); }
+};
 
 /// All of it is plain memory: a forked child has a copy and finds out by `parent_mark` that it is
 /// one.
@@ -33,6 +45,7 @@ struct SessionState {
   volatile int* parent_mark = nullptr;  // 1; wiped on fork
   uint32_t sequence = 0;
   unsigned page_size = kPage;
+  protocol::BasicLinger<ShimHost> linger{30};  // for the answer
   bool tracks = false;
   PrivateMemory own;               // what libc has mapped for itself
   bool may_tell = false;           // the server lets us do some calls by ourselves

@@ -4,19 +4,21 @@
 // being woken: on a virtual machine a halted processor takes 15 to 25 us to wake. The processor is
 // offered to others between any two looks (sched_yield); without that one processor alone would be
 // slower than with sleeping, and so would two that are busy. Where nothing comes the next times are
-// left out, more and more of them. What was measured is in docs/architecture.md.
+// left out, more and more of them; so they are where somebody else took the processor, who would do so
+// again for milliseconds each time. What was measured is in docs/architecture.md.
 #pragma once
 
 #include <sched.h>
-
-#include <algorithm>
-#include <chrono>
+#include <stdint.h>
+#include <time.h>
 
 namespace protocol {
 
-class Linger {
+/// `Host` has a clock, now_ns(), and yield().
+template <class Host>
+class BasicLinger {
  public:
-  explicit Linger(std::chrono::microseconds most) : most_(most) {}
+  explicit constexpr BasicLinger(int64_t most_us) : most_ns_(most_us * 1000) {}
 
   /// Looks until `found` says true, but not for long, and perhaps just once. Returns what it said.
   template <class Found>
@@ -25,25 +27,34 @@ class Linger {
       --left_out_;
       return found();
     }
-    using Clock = std::chrono::steady_clock;
-    for (const auto until = Clock::now() + most_;;) {
+    const int64_t until = Host::now_ns() + most_ns_;
+    do {
       if (found()) {
         in_vain_ = 0;
         return true;
       }
-      if (Clock::now() >= until) break;
-      ::sched_yield();
-    }
+      Host::yield();
+    } while (Host::now_ns() < until);
     constexpr unsigned kMostLeftOut = 63;
-    in_vain_ = std::min(2 * in_vain_ + 1, kMostLeftOut);
+    in_vain_ = 2 * in_vain_ + 1 < kMostLeftOut ? 2 * in_vain_ + 1 : kMostLeftOut;
     left_out_ = in_vain_;
-    return false;
+    return found();
   }
 
  private:
-  const std::chrono::microseconds most_;
+  int64_t most_ns_;
   unsigned in_vain_ = 0;   // grows from 1 to kMostLeftOut
   unsigned left_out_ = 0;  // looks that are still to be short
 };
+
+struct LibcHost {
+  static int64_t now_ns() {
+    timespec now;
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  }
+  static void yield() { ::sched_yield(); }
+};
+using Linger = BasicLinger<LibcHost>;
 
 }  // namespace protocol

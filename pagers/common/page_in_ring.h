@@ -97,7 +97,7 @@ class PageInRing final : private kj::TaskSet::ErrorHandler {
   std::optional<protocol::RingReader<Ring::Request>> requests_;
   hal::SharedDescriptor bell_;  ///< for requests
   kj::Own<kj::UnixEventPort::FdObserver> rings_;
-  protocol::Linger linger_{std::chrono::microseconds(50)};  ///< for the next request
+  protocol::Linger linger_{50};  ///< for the next request
   kj::TaskSet tasks_;
 };
 

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "hal/linux/memfd_backing.h"
+#include "protocol/linger.h"
 #include "vmserver/vm/calls/table.h"
 
 namespace server {
@@ -32,6 +33,10 @@ constexpr std::chrono::milliseconds kSweepPeriod{250};
 // How long programs have to go, and pagers to take what was written, once the server ends.
 constexpr std::chrono::seconds kEndGrace{5};
 
+// A program that has had an answer often has the next question at once, and so has one that has got a
+// page.
+constexpr std::int64_t kLingerMicroseconds = 50;
+
 [[noreturn]] void fail_with(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
 }
@@ -39,9 +44,12 @@ constexpr std::chrono::seconds kEndGrace{5};
 // Runs until it is stopped. What somebody forgot to catch costs the one whose turn it was, not all who
 // are served.
 void run_loop(boost::asio::io_context& context, const std::string& name) {
+  protocol::Linger linger(kLingerMicroseconds);
   for (;;) {
     try {
-      context.run();
+      while (!context.stopped()) {
+        if (!linger.look([&context] { return context.poll_one() != 0; })) context.run_one();
+      }
       return;
     } catch (const std::exception& error) {
       spdlog::critical("{}: not caught where it belongs: {}", name, error.what());

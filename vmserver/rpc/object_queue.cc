@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <system_error>
 #include <utility>
 
@@ -170,7 +169,7 @@ bool ObjectQueue::take_replies(std::vector<vm::Transfer*>& filled) {
 }
 
 void ObjectQueue::watch_replies() {
-  static thread_local protocol::Linger linger{std::chrono::microseconds(40)};
+  static thread_local protocol::Linger linger{40};
   static thread_local std::vector<vm::Transfer*> filled;
   {
     const std::lock_guard lock(mutex_);
