@@ -187,6 +187,12 @@ bool waits_for_changes(const protocol::TrapRequest& request) {
   }
 }
 
+// Whether a shared mapping of it can ever be stored into.
+bool may_write(int descriptor) {
+  const long flags = sys(SYS_fcntl, descriptor, F_GETFL);
+  return failed(flags) || (flags & O_ACCMODE) != O_RDONLY;
+}
+
 Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
   self.lock.acquire();
   Outcome outcome;
@@ -199,7 +205,7 @@ Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sin
   // Before it is answered: from then on it can be stored into.
   if (request.call == protocol::kCallMmap && descriptor >= 0) {
     __atomic_store_n(&self.maps_files, true, __ATOMIC_RELAXED);
-    if ((request.args[3] & MAP_SHARED) != 0) {
+    if ((request.args[3] & MAP_SHARED) != 0 && may_write(descriptor)) {
       __atomic_store_n(&self.stores_into_files, true, __ATOMIC_RELAXED);
     }
   }
