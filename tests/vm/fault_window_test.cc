@@ -134,3 +134,18 @@ TEST_CASE("a walk downwards through a file asks its pager ever more seldom", "[f
             static_cast<unsigned>(file.at(page * kPage)));
   CHECK(machine.pagers.records(vm::Transfer::Kind::page_in).size() == 6);
 }
+
+TEST_CASE("a walk may leave out a few pages between two windows", "[fault_window]") {
+  FaultWindow window;
+  CHECK(window.grow(100, Advice::normal).count == 16);
+  CHECK(window.grow(116 + FaultWindow::kLeftOut - 1, Advice::normal).count == 32);
+  CHECK(window.grow(116 + FaultWindow::kLeftOut - 1 + 32 + FaultWindow::kLeftOut, Advice::normal).count ==
+        8);
+}
+
+TEST_CASE("a walk that goes on where the program has jumped to starts anew", "[fault_window]") {
+  FaultWindow window;
+  for (const std::uint64_t page : {1000, 9000, 5000, 2000}) window.grow(page, Advice::normal);
+  CHECK(window.go_on(7000) == FaultWindow::Span{0, 16});
+  CHECK(window.grow(7016, Advice::normal).count == 32);
+}

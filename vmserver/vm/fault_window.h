@@ -1,8 +1,9 @@
 // FaultWindow: how many pages one fault brings in.
 //
-// A program that walks through memory faults on the page right behind the last window, or, when it
-// walks down, on one just before it. While that holds the window doubles, up to kMost; one wrong
-// guess and it falls to the start again, and a program that jumps about ends with single pages. A
+// A program that walks through memory faults on the page right behind the last window, give or take
+// what it leaves out there, or, when it walks down, on one just before it. While that holds the window
+// doubles, up to kMost; one wrong guess and it falls to the start again, and a program that jumps about
+// ends with single pages, until the caller sees that a walk goes on where it has jumped to. A
 // fault's cost is mostly the two wake-ups, so a window of 512 pages makes a page cheaper than the
 // kernel's own fault (docs/architecture.md, "What a fault costs").
 #pragma once
@@ -19,6 +20,8 @@ class FaultWindow {
  public:
   static constexpr std::uint32_t kStart = 16;  ///< pages
   static constexpr std::uint32_t kMost = 512;
+  /// So many pages a walk may leave out between two windows: allocators align what they map.
+  static constexpr std::uint32_t kLeftOut = 4;
 
   /// A window around a page: `before` of its `count` pages lie before the page.
   struct Span {
@@ -40,7 +43,7 @@ class FaultWindow {
     const bool down = page + 1 == first_ && first_ != next_;
     if (advice == Advice::random) {
       pages_ = 1;
-    } else if (page == next_ || down) {
+    } else if ((page >= next_ && page - next_ < kLeftOut && !fresh_) || down) {
       pages_ = std::clamp(pages_ * 2, kStart, kMost);
     } else if (advice == Advice::sequential) {
       pages_ = kMost;
@@ -56,6 +59,14 @@ class FaultWindow {
     first_ = page - before;
     next_ = page + (down_ ? 1 : pages_);
     return {before, static_cast<std::uint32_t>(next_ - first_)};
+  }
+
+  /// Several walks at once jump about between them: after grow() has said less than kStart, for a page
+  /// whose predecessors are all there.
+  Span go_on(std::uint64_t page) {
+    pages_ = kStart;
+    next_ = page + pages_;
+    return {0, pages_};
   }
 
   /// What was brought in ended at `next`, not where grow() took it to end.

@@ -134,7 +134,8 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
                         ? 0
                         : static_cast<std::uint32_t>(entry->page_at(page).value() %
                                                      FaultWindow::kStart);
-  const FaultWindow::Span span = entry->window.grow(number, entry->advice, lead);
+  FaultWindow::Span span = entry->window.grow(number, entry->advice, lead);
+  if (span.count < FaultWindow::kStart && goes_on(*entry, page)) span = entry->window.go_on(number);
   // First, so that these make the room that the fault may have to wait for.
   leave_behind(*entry, page, span.count);
   if (entry->source == Source::anonymous) {
@@ -159,6 +160,16 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
   }
 }
 
+bool VmSpace::goes_on(const MapEntry& entry, VirtualAddress page) const {
+  constexpr std::uint64_t kPredecessors = 4;
+  if (entry.source != Source::anonymous || entry.advice != Advice::normal ||
+      ((page - entry.range.start()) >> hal::kPageShift) < kPredecessors) {
+    return false;
+  }
+  const VirtualRange before(page - hal::bytes_from_pages(kPredecessors), page);
+  return pmap_->first_mapped(before, kPredecessors) == before;
+}
+
 void VmSpace::fault_private(MapEntry& entry, VirtualAddress page, bool write,
                             std::uint64_t number, FaultWindow::Span span) {
   if (pages_leave()) {
@@ -180,7 +191,15 @@ void VmSpace::fill_before(const MapEntry& entry, VirtualAddress page, std::uint6
   const std::uint64_t room = (page - entry.range.start()) >> hal::kPageShift;
   const VirtualRange before(page - hal::bytes_from_pages(std::min(pages, room)), page);
   if (before.empty() || is_displaced(before)) return;
-  machine_.counters().zero_fills += pmap_->enter_zero(before, shared).pages;
+  // Each time that something is there already more is left out: this is a guess, and not to cost more
+  // than it saves.
+  std::uint64_t skip = 1;
+  for (VirtualAddress at = before.start(); at < before.end(); skip *= 2) {
+    const std::uint64_t entered = pmap_->enter_zero(VirtualRange(at, before.end()), shared).pages;
+    machine_.counters().zero_fills += entered;
+    const std::uint64_t left = (before.end() - at) >> hal::kPageShift;
+    at = at + hal::bytes_from_pages(std::min(entered + skip, left));
+  }
 }
 
 std::uint64_t VmSpace::fill_ahead(const MapEntry& entry, VirtualRange filled, std::uint64_t window,

@@ -239,6 +239,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::uint64_t fill_ahead(const MapEntry& entry, hal::VirtualRange filled, std::uint64_t window,
                            std::uint64_t pages, bool shared);
   /// Zeroes for up to `pages` pages before `page`, up to the first that is there. Needs lock_.
+  /// Whether a walk through memory goes on at this page: those before it are there.
+  bool goes_on(const MapEntry& entry, hal::VirtualAddress page) const;
   void fill_before(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t pages,
                    bool shared);
   /// Of a walk through a file, or with MADV_SEQUENTIAL, the pages just behind are the first to go.
