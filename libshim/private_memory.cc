@@ -46,16 +46,24 @@ void PrivateMemory::before(const protocol::TrapRequest& request) {
 
 void PrivateMemory::after(const protocol::TrapRequest& request, uint64_t value) {
   constexpr uint64_t kNeeded = MAP_PRIVATE | MAP_ANONYMOUS;
-  constexpr uint64_t kPlain = kNeeded | MAP_NORESERVE | MAP_STACK | MAP_FIXED | MAP_FIXED_NOREPLACE;
-  if ((request.flags & protocol::kRequestHostRules) == 0 ||
-      request.call != protocol::kCallMmap || (request.args[3] & ~kPlain) != 0 ||
-      (request.args[3] & kNeeded) != kNeeded) {
+  // What libc maps for stacks is not what a program of FreeBSD's means by that.
+  const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
+  const uint64_t plain = kNeeded | MAP_NORESERVE | MAP_FIXED | MAP_FIXED_NOREPLACE |
+                         (by_host ? uint64_t{MAP_STACK} : 0);
+  if (request.call != protocol::kCallMmap || request.abi != protocol::kAbiLinux ||
+      (request.args[3] & ~plain) != 0 || (request.args[3] & kNeeded) != kNeeded) {
     return;
   }
   add({value, value + (request.args[1] + kPage - 1) / kPage * kPage});
 }
 
 void PrivateMemory::add(Range range) {
+  for (Range& known : ranges_) {
+    if (known.start >= known.end || (known.end != range.start && range.end != known.start)) continue;
+    known.start = known.start < range.start ? known.start : range.start;
+    known.end = known.end > range.end ? known.end : range.end;
+    return;
+  }
   for (Range& slot : ranges_) {
     if (slot.start < slot.end) continue;
     slot = range;

@@ -1,7 +1,7 @@
-// PrivateMemory: which ranges are plain private memory that libc has mapped for itself.
+// PrivateMemory: which ranges are plain private memory.
 //
-// Known are the last few mappings that libc made (malloc's heaps, threads' stacks), as far as no call
-// since has made anything else of them. What is in here is the program's own anonymous memory to the
+// Known are the last few such mappings that were made (malloc's heaps, threads' stacks), as far as no
+// call since has made anything else of them. What is in here is the program's own anonymous memory to the
 // server, whatever the program did; what is not may be that as well.
 //
 // A plain data structure of fixed size; needs the session's lock.
@@ -20,8 +20,11 @@ class PrivateMemory {
   bool contains(uint64_t start, uint64_t bytes) const;
   /// A call is about to be made: what it may make something else of is forgotten.
   void before(const protocol::TrapRequest& request);
-  /// A call has succeeded with this value: what libc mapped by it is known.
+  /// A call has succeeded with this value: what was mapped by it is known.
   void after(const protocol::TrapRequest& request, uint64_t value);
+  /// Pages that have been mapped, or unmapped.
+  void add(uint64_t start, uint64_t bytes) { add(Range{start, start + bytes}); }
+  void forget(uint64_t start, uint64_t bytes);
 
  private:
   struct Range {
@@ -31,7 +34,6 @@ class PrivateMemory {
   static constexpr size_t kMost = 64;
 
   void add(Range range);
-  void forget(uint64_t start, uint64_t bytes);
 
   Range ranges_[kMost] = {};
   size_t next_ = 0;  // where the next one goes, over what is there, when all are in use

@@ -100,6 +100,7 @@ long begin(const char*& what) {
   }
   self.page_size = welcome.page_size;
   self.may_tell = (welcome.flags & protocol::kWelcomeDone) != 0;
+  self.overcommits = (welcome.flags & protocol::kWelcomeOvercommits) != 0;
   self.pages_leave = (welcome.flags & protocol::kWelcomePages) != 0;
 
   what = "userfaultfd";
@@ -165,6 +166,7 @@ bool adopt(int over) {
   request.version = protocol::kVersion;
   request.who = *self.nameplate;
   if (self.unheard) request.flags = protocol::kAdoptUnheard;
+  self.lease = {};
 
   int pair[2] = {-1, -1};
   int socket = -1;

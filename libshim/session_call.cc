@@ -11,6 +11,7 @@
 #include "libshim/descriptors.h"
 #include "libshim/host_ops.h"
 #include "libshim/lock.h"
+#include "libshim/own_calls.h"
 #include "libshim/report.h"
 #include "libshim/session_state.h"
 #include "libshim/syscall.h"
@@ -46,17 +47,6 @@ struct Outcome {
   bool again = false;  // nothing was done: the call is to be made once more
 };
 
-// Needs the lock.
-long send_request(const protocol::TrapRequest& request, int descriptor) {
-  const unsigned count = descriptor >= 0 ? 1 : 0;
-  check_descriptors();
-  const long sent = send(self.socket, &request, sizeof(request), &descriptor, count);
-  if (sent != -ENOTSOCK && (sent != -EBADF || descriptor >= 0)) return sent;
-  // Somebody who shares the table took the number since we looked.
-  check_descriptors();
-  return send(self.socket, &request, sizeof(request), &descriptor, count);
-}
-
 // Needs the lock. What comes next on the socket.
 Received receive_answer(protocol::TrapReply& reply) {
   Received received;
@@ -71,6 +61,8 @@ Received receive_answer(protocol::TrapReply& reply) {
 Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context,
                        bool& no_room) {
   request.sequence = ++self.sequence;
+  // Whoever is killed while waiting for the answer leaves none behind.
+  self.lease = {};
   long sent = send_request(request, descriptor);
   if (sent == -EBADF && descriptor >= 0) {
     request.flags |= protocol::kRequestBadDescriptor;
@@ -111,6 +103,7 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
 
     const bool final = (header.flags & protocol::kReplyFinal) != 0;
     if (final && failed_op < 0) {
+      self.lease = {header.lease_start, header.lease_end};
       if ((header.flags & protocol::kReplyAcknowledge) != 0 &&
           !say_done(self.socket, request.sequence, failed_op, error)) {
         end_server_lost(false);
@@ -148,26 +141,6 @@ Outcome carry_out(protocol::TrapRequest& request, int descriptor, DataSink sink,
   return outcome;
 }
 
-// malloc's heaps grow a few pages at a time, by mprotect, which changes nothing that the server's
-// answer could depend on.
-bool is_ours_to_do(const protocol::TrapRequest& request) {
-  return self.may_tell && request.call == protocol::kCallMprotect &&
-         (request.flags & protocol::kRequestHostRules) != 0 &&
-         (request.args[2] & ~uint64_t{3 /* read, write */}) == 0 &&
-         self.own.contains(request.args[0], request.args[1]);
-}
-
-// Needs the lock. The range is one of `own`, so there is no length that the kernel rounds up.
-Result do_and_tell(protocol::TrapRequest& request) {
-  // Before it is done: a child forked in between has to say so.
-  self.unheard = true;
-  const long done = host_call(request.call, request.abi, request.args);
-  if (failed(done)) return {0, static_cast<int>(-done)};
-  request.flags |= protocol::kRequestDone;
-  if (failed(send_request(request, -1))) end_server_lost(false);
-  return {};
-}
-
 // Whether the server may let it wait until a change of a file has ended: what gives stores to files.
 bool waits_for_changes(const protocol::TrapRequest& request) {
   switch (request.call) {
@@ -196,8 +169,7 @@ bool may_write(int descriptor) {
 Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
   self.lock.acquire();
   Outcome outcome;
-  if (is_ours_to_do(request)) {
-    outcome.result = do_and_tell(request);
+  if (did_by_itself(request, outcome.result)) {
     self.lock.release();
     return outcome.result;
   }
@@ -223,6 +195,16 @@ Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sin
 }
 
 }  // namespace
+
+long send_request(const protocol::TrapRequest& request, int descriptor) {
+  const unsigned count = descriptor >= 0 ? 1 : 0;
+  check_descriptors();
+  const long sent = send(self.socket, &request, sizeof(request), &descriptor, count);
+  if (sent != -ENOTSOCK && (sent != -EBADF || descriptor >= 0)) return sent;
+  // Somebody who shares the table took the number since we looked.
+  check_descriptors();
+  return send(self.socket, &request, sizeof(request), &descriptor, count);
+}
 
 Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descriptor,
             protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {

@@ -17,6 +17,12 @@ namespace shim {
 
 constexpr uint64_t kPage = 4096;
 
+/// Where the program may map private memory by itself: at `start`, up to `end`. No lease: both 0.
+struct Lease {
+  uint64_t start = 0;
+  uint64_t end = 0;
+};
+
 /// What `state` says.
 enum State : int { kNotYet, kServed, kUnserved };
 
@@ -47,7 +53,9 @@ struct SessionState {
   unsigned page_size = kPage;
   protocol::BasicLinger<ShimHost> linger{30};  // for the answer
   bool tracks = false;
-  PrivateMemory own;               // what libc has mapped for itself
+  PrivateMemory own;               // what is plain private memory
+  Lease lease;                     // as of the last answer, and what was done since
+  bool overcommits = false;        // the program's own mappings take MAP_NORESERVE
   bool may_tell = false;           // the server lets us do some calls by ourselves
   bool pages_leave = false;        // the server takes pages out
   bool unheard = false;            // it may not have heard yet of what we did
@@ -65,6 +73,9 @@ void check_descriptors();
 
 /// Opens `spare`, if there is a number left for it. Needs the lock.
 void make_spare();
+
+/// A negative errno if it could not be sent. Needs the lock.
+long send_request(const protocol::TrapRequest& request, int descriptor);
 
 /// Tells the server that its operations are done, or which one (-1: none) failed with what errno.
 /// False when the server does not hear of it.

@@ -17,7 +17,10 @@
 // one of them failed. kReplyFinal marks the frame that ends the call.
 //
 // Requests with kRequestDone stand outside of that: they can come while a call is under way, and nobody
-// waits for them.
+// waits for them. What a program does so it has done already; the server's map follows. It may change
+// the protection of private memory that it knows, unmap it, and map more of it in its *lease*: a range
+// that the server keeps free for it. The last answer to each call says where that is from then on; a
+// program that has no answer to its last call has none.
 //
 // A forked child shares its parent's socket only to hand over one of its own: it sends Adopt (with
 // its end of a new socket pair) over the inherited one, and is answered on the new one.
@@ -35,7 +38,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 7;
+inline constexpr uint32_t kVersion = 8;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -90,6 +93,9 @@ enum CallNumber : uint16_t {
   kCallCount
 };
 
+/// Most bytes of one mapping in a lease.
+inline constexpr uint64_t kMostLeasedBytes = 4 << 20;
+
 /// Most host operations in one reply, and most bytes of data (mincore's vector).
 inline constexpr uint32_t kMaxHostOps = 16;
 inline constexpr uint32_t kMaxReplyData = 4096;
@@ -104,6 +110,7 @@ struct Welcome {
 enum WelcomeFlag : uint32_t {
   kWelcomeDone = 1,  ///< kRequestDone is allowed: there is no policy to ask first
   kWelcomePages = 2,  ///< memory is limited: the program takes pages out when asked (StubHello)
+  kWelcomeOvercommits = 4,  ///< mappings of the program's may be more than there is (MAP_NORESERVE)
 };
 
 struct Begin {
@@ -143,11 +150,15 @@ struct TrapRequest {
 enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
   kRequestHostRules = 2,      ///< libc's own call: the host's rules, whatever the server's are
-  /// The program has done it: the server takes note and does not answer. Only mprotect of private
-  /// memory that libc mapped, to what is not executable, where Welcome allows that.
+  /// The program has done it: the server takes note and does not answer. Only where Welcome allows
+  /// that, and only to private memory: mprotect to what is not executable, munmap of whole pages, and
+  /// mmap at the start of the lease, to be read and written; args: 0 address, 1 bytes, 2 pages that
+  /// are there already.
   kRequestDone = 4,
   /// The call named a descriptor that the kernel passes to nobody (unix(7), SCM_RIGHTS: io_uring).
   kRequestKernelObject = 8,
+  /// Of an mmap: the program would have done it by itself in a lease, had it had the room.
+  kRequestLease = 16,
 };
 
 /// A child's request for a session of its own. With it come its socket (not over a new connection,
@@ -242,6 +253,10 @@ struct TrapReplyHeader {
   uint64_t value;
   uint32_t op_count;
   uint32_t data_bytes;
+  /// With kReplyFinal: what is left of the program's lease; it begins where the next mapping goes. Both
+  /// are 0 when there is none.
+  uint64_t lease_start;
+  uint64_t lease_end;
 };
 
 /// As sent: the header, then `op_count` operations, then `data_bytes` bytes.

@@ -7,13 +7,12 @@
 
 #include <catch2/catch.hpp>
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "tests/programs/crowd_steps.h"
+#include "tests/support/numbers.h"
 #include "tests/support/server.h"
 
 using support::ServerOptions;
@@ -23,11 +22,6 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 static_assert(kPage == CROWD_CELLS * CROWD_CELL_WORDS * sizeof(std::uint64_t));
-
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* chosen = std::getenv(variable);
-  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : otherwise;
-}
 
 class Board {
  public:
@@ -127,19 +121,19 @@ void run_crowd(const ServerOptions& options, unsigned programs, unsigned lanes, 
 }  // namespace
 
 TEST_CASE("programs with next to no memory find in it what they stored last") {
-  run_crowd({.options = {"--memory", "6M"}}, 3, 2, number_from("TEST_STEPS", 800'000),
-            number_from("TEST_SEED", std::random_device()()));
+  run_crowd({.options = {"--memory", "6M"}}, 3, 2, support::number_from("TEST_STEPS", 800'000),
+            support::chosen_seed());
 }
 
 TEST_CASE("the same with a pager that compresses, and many threads") {
   run_crowd({.options = {"--memory", "8M"}, .anon_options = {"--compress", "lz4"}}, 2, 3,
-            number_from("TEST_STEPS", 800'000) / 4,
-            number_from("TEST_SEED", std::random_device()()));
+            support::number_from("TEST_STEPS", 800'000) / 4,
+            support::chosen_seed());
 }
 
 TEST_CASE("the same with a pager that is killed again and again, and keeps") {
   run_crowd({.options = {"--memory", "6M"},
              .anon_options = {"--swap", "DIRECTORY/swap", "--keep"}},
-            2, 2, number_from("TEST_STEPS", 800'000) / 20,
-            number_from("TEST_SEED", std::random_device()()), 20);
+            2, 2, support::number_from("TEST_STEPS", 800'000) / 20,
+            support::chosen_seed(), 20);
 }

@@ -7,6 +7,7 @@
 #include <random>
 #include <sstream>
 
+#include "tests/support/numbers.h"
 #include "tests/support/server.h"
 
 using support::Command;
@@ -15,11 +16,6 @@ using support::Process;
 using support::ServerUnderTest;
 
 namespace {
-
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* chosen = std::getenv(variable);
-  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : otherwise;
-}
 
 std::vector<std::string> peer(const std::string& script, std::vector<std::string> arguments) {
   std::vector<std::string> words = {"/usr/bin/python3", "-B",
@@ -46,7 +42,7 @@ std::uint64_t last_number(const std::string& output) {
 
 TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
   const std::string mode = GENERATE("WAL", "DELETE");
-  const std::string seconds = std::to_string(number_from("SQLITE_SECONDS", 20));
+  const std::string seconds = std::to_string(support::number_from("SQLITE_SECONDS", 20));
   INFO(mode);
   ServerUnderTest server;
   const std::string path = server.directory() / "database";
@@ -69,7 +65,7 @@ TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
     }
   }
   std::map<std::string, std::uint64_t> acknowledged;
-  const auto patience = std::chrono::seconds(number_from("SQLITE_SECONDS", 20) + 90);
+  const auto patience = std::chrono::seconds(support::number_from("SQLITE_SECONDS", 20) + 90);
   for (auto& [name, process] : writers) {
     const Outcome outcome = process.wait(patience);
     CHECK(outcome.text() == "status 0");
@@ -98,8 +94,8 @@ TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
 
 TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]") {
   const std::string how = GENERATE("file", "map");
-  const std::chrono::seconds duration(number_from("LMDB_SECONDS", 20));
-  const std::uint64_t seed = number_from("TEST_SEED", std::random_device()());
+  const std::chrono::seconds duration(support::number_from("LMDB_SECONDS", 20));
+  const std::uint64_t seed = support::chosen_seed();
   std::cout << "seed " << seed << " (TEST_SEED sets it)\n";
   INFO(how << ", TEST_SEED=" << seed);
   std::mt19937_64 random(seed);
@@ -153,7 +149,7 @@ TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]"
 TEST_CASE("git: a repository that served and unserved ones change at once", "[git]") {
   ServerUnderTest server;
   const std::string repository = server.directory() / "repository";
-  const std::string rounds = std::to_string(number_from("GIT_ROUNDS", 40));
+  const std::string rounds = std::to_string(support::number_from("GIT_ROUNDS", 40));
   const std::string make =
       "set -e; export HOME=" + server.directory().path() +
       "; git config --global gc.auto 0; git init -q -b main " + repository + "; cd " + repository +

@@ -12,13 +12,13 @@
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <iostream>
 #include <random>
 
 #include "tests/programs/file_steps.h"
+#include "tests/support/numbers.h"
 #include "tests/support/server.h"
 
 using support::Process;
@@ -28,11 +28,6 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kMost = FILE_STEPS_PAGES * kPage;
-
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* chosen = std::getenv(variable);
-  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : otherwise;
-}
 
 class Worker {
  public:
@@ -336,8 +331,8 @@ class Fsx {
 }  // namespace
 
 TEST_CASE("two served processes and one that is not see one file") {
-  const std::uint64_t seed = number_from("TEST_SEED", std::random_device()());
-  const std::uint64_t steps = number_from("FSX_STEPS", 20'000);
+  const std::uint64_t seed = support::chosen_seed();
+  const std::uint64_t steps = support::number_from("FSX_STEPS", 20'000);
   std::cout << "seed " << seed << ", " << steps << " steps (TEST_SEED and FSX_STEPS set them)\n";
   const bool on_disk = GENERATE(true, false);
   INFO("TEST_SEED=" << seed << (on_disk ? ", in a directory for temporary files" : ", on tmpfs"));

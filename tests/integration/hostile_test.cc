@@ -1,9 +1,8 @@
 // Clients that do not do as they should lose their own session and harm nobody else.
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <iostream>
-#include <random>
 
+#include "tests/support/numbers.h"
 #include "tests/support/server.h"
 
 using support::eventually;
@@ -30,11 +29,6 @@ void check_harmless(const std::vector<std::string>& attack, bool rejected) {
   CHECK(eventually([&] { return server.statistics().spaces == 0; }));
   CHECK_FALSE(server.process().ended());
   CHECK(server.run({"fork_memory", "grandchildren"}).text() == kOk);
-}
-
-std::uint64_t seed() {
-  const char* chosen = std::getenv("TEST_SEED");
-  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device()();
 }
 
 }  // namespace
@@ -77,7 +71,7 @@ TEST_CASE("a client that never says how its plan went holds up nobody") {
 }
 
 TEST_CASE("twenty thousand requests with absurd arguments harm nobody") {
-  const std::string chosen = std::to_string(seed());
+  const std::string chosen = std::to_string(support::chosen_seed());
   std::cout << "seed " << chosen << " (TEST_SEED sets it)\n";
   INFO("TEST_SEED=" << chosen);
   check_harmless({"fuzz", chosen, "20000"}, false);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "tests/support/numbers.h"
 #include "tests/support/server.h"
 
 using support::eventually;
@@ -17,11 +18,6 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 const std::string kOk = "status 0";
-
-unsigned long setting(const char* name, unsigned long otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoul(text, nullptr, 10) : otherwise;
-}
 
 std::uint64_t resident_kib(pid_t pid) {
   std::ifstream status("/proc/" + std::to_string(pid) + "/status");
@@ -100,8 +96,8 @@ void await_empty(const ServerUnderTest& server) {
 }  // namespace
 
 TEST_CASE("programs that come and go by the hundred leave the server as small as it was") {
-  const std::chrono::seconds length(setting("MANY_SECONDS", 20));
-  const std::size_t programs = setting("MANY_PROGRAMS", 50);
+  const std::chrono::seconds length(support::number_from("MANY_SECONDS", 20));
+  const std::size_t programs = support::number_from("MANY_PROGRAMS", 50);
   ServerUnderTest server;
   Crowd crowd(server, programs);
   // The first crowds bring the server to its size.

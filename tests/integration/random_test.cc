@@ -1,24 +1,18 @@
 // A program that changes its memory at random and knows what must be there.
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <iostream>
-#include <random>
 
+#include "tests/support/numbers.h"
 #include "tests/support/server.h"
 
 using support::ServerUnderTest;
 
 namespace {
 
-std::uint64_t seed() {
-  const char* chosen = std::getenv("TEST_SEED");
-  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device()();
-}
-
 }  // namespace
 
 TEST_CASE("twenty thousand random steps leave memory as a model of it says") {
-  const std::string chosen = std::to_string(seed());
+  const std::string chosen = std::to_string(support::chosen_seed());
   std::cout << "seed " << chosen << " (TEST_SEED sets it)\n";
   INFO("TEST_SEED=" << chosen);
   ServerUnderTest server;
@@ -27,7 +21,7 @@ TEST_CASE("twenty thousand random steps leave memory as a model of it says") {
 }
 
 TEST_CASE("several programs at once with random steps do not disturb each other") {
-  const std::uint64_t first = seed();
+  const std::uint64_t first = support::chosen_seed();
   std::cout << "seed " << first << " (TEST_SEED sets it)\n";
   INFO("TEST_SEED=" << first);
   ServerUnderTest server;

@@ -153,6 +153,7 @@ protocol::TrapRequest request_of(uint16_t call, uint32_t sequence) {
 bool make_call(int socket, const protocol::TrapRequest& request, int descriptor, bool refuse,
                uint64_t* value = nullptr) {
   if (!send(socket, &request, sizeof(request), &descriptor, descriptor >= 0 ? 1 : 0)) return false;
+  if ((request.flags & protocol::kRequestDone) != 0) return true;  // no answer, or the end
   for (;;) {
     protocol::TrapReply reply;
     const long got = receive(socket, &reply, sizeof(reply), nullptr);

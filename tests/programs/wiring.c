@@ -60,7 +60,8 @@ static void locks_everything(char** arguments) {
   check(munlockall() == 0);
   check(locked_kib() == 0);
   byte* later = map_private(64 * PAGE);
-  check(in_core(later, 64) == 0);
+  // No more than a first fault would bring.
+  check(in_core(later, 64) <= 16);
   check_error(EINVAL, mlockall(0) == -1);
   check_error(EINVAL, mlockall(0x100) == -1);
 }

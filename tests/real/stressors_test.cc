@@ -59,7 +59,10 @@ void check_stressor(const std::string& name, Words options, const std::string& p
     served_options.insert(served_options.end(), {"--socket-mode", "0666"});
   }
   std::optional<MountedMemory> memory;
-  if (name == "tmpfs") memory.emplace(directory.path() / "memory");
+  if (name == "tmpfs" || name == "forkheavy") memory.emplace(directory.path() / "memory");
+  // Each of its children makes files as long as there is room: it would fill the disk.
+  if (name == "forkheavy")
+    options.insert(options.end(), {"--temp-path", (directory.path() / "memory").string()});
   words.insert(words.end(), options.begin(), options.end());
   words.insert(words.end(), {"--verify", "-t", seconds()});
   const real::Command command{words, "", directory.path().string(),

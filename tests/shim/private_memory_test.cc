@@ -51,17 +51,35 @@ TEST_CASE("what libc maps for itself is known", "[private_memory]") {
   CHECK_FALSE(f.memory.contains(kAt, ~std::uint64_t{0}));
 }
 
-TEST_CASE("what is a file's, shared, grows or is a program's own is not known",
+TEST_CASE("what is a file's, is shared or grows is not known",
           "[private_memory]") {
   Fixture f;
   f.map(0, 1, MAP_PRIVATE);
   f.map(1, 1, MAP_SHARED | MAP_ANONYMOUS);
   f.map(2, 1, kPlain | MAP_GROWSDOWN);
   f.map(3, 1, kPlain | MAP_HUGETLB);
-  TrapRequest own = request(protocol::kCallMmap, 0, kPage, kPlain);
+  // What a program means by that may grow.
+  TrapRequest own = request(protocol::kCallMmap, 0, kPage, kPlain | MAP_STACK);
   own.flags = 0;
   f.memory.after(own, kAt + 4 * kPage);
-  for (std::uint64_t page = 0; page < 5; ++page) CHECK_FALSE(f.knows(page, 1));
+  // Numbers of another system.
+  own = request(protocol::kCallMmap, 0, kPage, kPlain);
+  own.abi = protocol::kAbiFreebsd;
+  f.memory.after(own, kAt + 5 * kPage);
+  for (std::uint64_t page = 0; page < 6; ++page) CHECK_FALSE(f.knows(page, 1));
+}
+
+TEST_CASE("what was mapped piece by piece is known as one", "[private_memory]") {
+  Fixture f;
+  for (const std::uint64_t page : {4, 5, 3, 9}) f.memory.add(kAt + page * kPage, kPage);
+  CHECK(f.knows(3, 3));
+  CHECK(f.knows(9, 1));
+  CHECK_FALSE(f.knows(2, 2));
+  CHECK_FALSE(f.knows(5, 2));
+  f.memory.forget(kAt + 4 * kPage, kPage);
+  CHECK(f.knows(3, 1));
+  CHECK(f.knows(5, 1));
+  CHECK_FALSE(f.knows(4, 1));
 }
 
 TEST_CASE("what a call may make something else of is forgotten, the rest stays",

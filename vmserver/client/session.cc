@@ -109,6 +109,9 @@ void Session::start() {
   welcome.page_size = hal::kPageSize;
   if (server_.machine().options().policy == nullptr) welcome.flags |= protocol::kWelcomeDone;
   if (server_.machine().memory().limited()) welcome.flags |= protocol::kWelcomePages;
+  if (server_.machine().personality().mmap.overcommits) {
+    welcome.flags |= protocol::kWelcomeOvercommits;
+  }
   if (!send_frame(socket_.native_handle(), std::as_bytes(std::span(&welcome, 1)),
                   server_.userfaultfd_device())) {
     return close("it does not take a greeting");
@@ -330,7 +333,9 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   } else {
     spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
   }
-  if (std::exchange(unheard_, false)) space_->follow_protection();
+  const bool unheard = std::exchange(unheard_, false);
+  space_->settle_lease(unheard);
+  if (unheard) space_->follow_protection();
   // Its userfaultfd first: what comes next may need it.
   const protocol::TrapRequest to{};
   if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get())) {
@@ -353,7 +358,7 @@ void Session::on_request(ReceivedFrame& frame) {
   pmap_->await_events();
   if (request_.call == protocol::kCallContinue) return on_continue();
   if ((request_.flags & protocol::kRequestDone) != 0) {
-    if (!space_->note(request_)) reject("it did by itself what it may not");
+    if (!space_->note(request_, pid_)) reject("it did by itself what it may not");
     return;
   }
   if (call_) return reject("it made a call within a call");
@@ -425,6 +430,11 @@ bool Session::send_reply(const protocol::TrapRequest& to, std::uint32_t flags, s
   header.error = error;
   header.flags = flags;
   header.value = value;
+  if ((flags & protocol::kReplyFinal) != 0 && space_) {
+    const VirtualRange lease = space_->lease();
+    header.lease_start = lease.start().value();
+    header.lease_end = lease.end().value();
+  }
   header.op_count = batch != nullptr ? static_cast<std::uint32_t>(batch->ops.size()) : 0;
   header.data_bytes =
       static_cast<std::uint32_t>(std::min<std::size_t>(data.size(), protocol::kMaxReplyData));

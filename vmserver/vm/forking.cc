@@ -24,7 +24,7 @@ std::shared_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   const std::lock_guard child_guard(child->lock_);
   std::vector<VirtualRange> moving;
   for (const MapEntry& entry : map_) {
-    if (entry.source == Source::host) continue;
+    if (entry.source == Source::host || entry.source == Source::lease) continue;
     // A child of a fork that nobody announced has no copy of what is shared.
     const bool no_copy = entry.copied_by_server() && !entry.snapshot;
     if (entry.in_transit) moving.push_back(entry.range);
@@ -49,6 +49,7 @@ std::shared_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
     }
     child->map_.insert(std::move(copy));
   }
+  inherit_lease(*child);
   for (VirtualRange range : moving) child->keep_clear_of(range);
   for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.placement));
   if (pages_leave()) inherit_swapped(*child);

@@ -83,7 +83,7 @@ void trace_mapped(VmSpace& space, Call& call, hal::VirtualRange range, Protectio
               call.file->attributes.path});
 }
 
-void trace_unmapped(VmSpace& space, Call& call, hal::VirtualRange range) {
+void trace_unmapped(VmSpace& space, std::int32_t pid, hal::VirtualRange range) {
   ExecTrace& trace = space.machine().exec_trace();
   if (!trace.wanted()) return;
   const MapEntry* first = nullptr;
@@ -91,7 +91,7 @@ void trace_unmapped(VmSpace& space, Call& call, hal::VirtualRange range) {
     if (first == nullptr && entry.protection.executable()) first = &entry;
   });
   if (first == nullptr) return;
-  trace.tell({ExecEvent::Kind::unmapped, call.pid(), range.start(), range.bytes(),
+  trace.tell({ExecEvent::Kind::unmapped, pid, range.start(), range.bytes(),
               std::string(path_of(*first))});
 }
 

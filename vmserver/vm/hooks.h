@@ -24,6 +24,6 @@ Error ask_policy(VmSpace& space, Call& call, hal::VirtualRange range, hal::Prote
 /// An mmap is about to answer that it has mapped `range`.
 void trace_mapped(VmSpace& space, Call& call, hal::VirtualRange range, hal::Protection protection);
 /// `range` is about to be taken away by munmap. Needs the space's lock.
-void trace_unmapped(VmSpace& space, Call& call, hal::VirtualRange range);
+void trace_unmapped(VmSpace& space, std::int32_t pid, hal::VirtualRange range);
 
 }  // namespace vm

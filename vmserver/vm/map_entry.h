@@ -36,6 +36,7 @@ enum class Source : std::uint8_t {
   device,     ///< memory of a host device, mapped by the program itself
   gap,        ///< not there yet: what the stack right above it may grow into
   guard,      ///< kept free: nothing is there, and nothing is put there unasked
+  lease,      ///< kept free for the program, which maps private memory there by itself
   host        ///< not managed: what the host has mapped there
 };
 
@@ -80,10 +81,11 @@ struct MapEntry : MapHook, ObjectHook {
     return {page_at(seen.start()), seen.pages()};
   }
   /// Whether programs have something there.
-  bool present() const { return source != Source::gap; }
+  bool present() const { return source != Source::gap && source != Source::lease; }
   /// Whether calls can change what is there; of the host's memory they change it at the host.
   bool managed() const {
-    return source != Source::host && source != Source::gap && source != Source::guard;
+    return source != Source::host && source != Source::gap && source != Source::guard &&
+           source != Source::lease;
   }
   /// Whether stores are seen by others.
   bool shared() const { return sharing != hal::Sharing::copy_on_write; }

@@ -59,15 +59,24 @@ void VmSpace::handle(Call& call) {
   plan_done();
   {
     const std::lock_guard guard(lock_);
-    if (!removed_.empty() && !pmap_->forking()) removed_.clear();
+    forget_removed();
     drop_outdated();
+    if (lease_.end() != VirtualAddress(0) && calls::concerns(call.request, lease_)) end_lease();
   }
   calls::dispatch(*this, call);
 }
 
-bool VmSpace::note(const protocol::TrapRequest& request) {
+bool VmSpace::note(const protocol::TrapRequest& request, std::int32_t pid) {
   const std::lock_guard guard(lock_);
-  return closed_ || calls::note(*this, request);
+  if (closed_) return true;
+  // Not each time: the host is asked, who would keep the program waiting in its next call.
+  constexpr std::size_t kMostRemoved = 16;
+  if (removed_.size() >= kMostRemoved) forget_removed();
+  return calls::note(*this, request, pid);
+}
+
+void VmSpace::forget_removed() {
+  if (!removed_.empty() && !pmap_->forking()) removed_.clear();
 }
 
 void VmSpace::follow_protection() {
@@ -98,7 +107,7 @@ void VmSpace::undo(Call& call, const Answer& answer, Error error) {
   result.error = error;
   {
     const std::lock_guard guard(lock_);
-    if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call, answer.undo);
+    if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call.pid(), answer.undo);
     if (answer.claims && error == Error::exists) {
       // What is there is not ours to unmap.
       take_out(answer.undo, [](VirtualRange) {});
@@ -122,6 +131,11 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
   const std::lock_guard guard(lock_);
   MapEntry* entry = map_.find(page);
   if (entry != nullptr && entry->source == Source::gap) entry = grow_stack(*entry, page);
+  if (entry != nullptr && entry->source == Source::lease) {
+    // The program has not been heard yet: it has mapped this, or unmapped it. It looks again until then.
+    pmap_->wake(page_at(page));
+    return;
+  }
   if (entry == nullptr || !entry->managed() || entry->source == Source::device) {
     fault_nowhere(page);
     return;
@@ -381,7 +395,7 @@ void VmSpace::take_out(VirtualRange range, const std::function<void(VirtualRange
     if (entry.object && entry.shared()) displaced_.push_back(entry.range);
   });
   if (!run.empty()) visit(run);
-  removed_.push_back(range);
+  if (removed_.empty() || removed_.back() != range) removed_.push_back(range);
   map_.erase(range);
 }
 
@@ -440,6 +454,9 @@ std::vector<EntryReport> VmSpace::entries() {
         break;
       case Source::gap:
         report.type = "gap";
+        break;
+      case Source::lease:
+        report.type = "lease";
         break;
       case Source::guard:
         report.type = "guard";

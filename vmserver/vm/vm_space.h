@@ -58,7 +58,16 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Carries a request to the function that answers it (vm/calls/table.h).
   void handle(Call& call);
   /// The program has carried out a call by itself: the map follows. False when it may not.
-  bool note(const protocol::TrapRequest& request);
+  bool note(const protocol::TrapRequest& request, std::int32_t pid);
+  // The lease (leasing.cc): room that is kept free for the program, which maps private memory at its
+  // start by itself and says so afterwards (note()). What is left of it is known for sure when the
+  // program makes a call, which comes behind all it has said; a call that concerns it ends it first.
+
+  /// What is left of it; its start is where the next mapping goes. Ends at 0 when there is none.
+  hal::VirtualRange lease();
+  /// A forked child has spoken up. Its parent may have mapped memory in its lease that a child has and
+  /// nobody has heard of, if `unheard`: it stays until then as if all of it were there.
+  void settle_lease(bool unheard);
   /// Takes the protection of private memory from what the host has: the program may have changed it
   /// without having been heard.
   void follow_protection();
@@ -141,6 +150,12 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::uint64_t private_pages();
 
   // For the calls (vm/calls), which hold lock() while they use the rest.
+  /// Gives the program a lease where it may have one, and has used up what it had.
+  void offer_lease();
+  /// The program has mapped this at the start of its lease. False when that is not where it is.
+  bool take_from_lease(hal::VirtualRange range);
+  /// The program has unmapped this: what was mapped last goes back to the lease.
+  void return_to_lease(hal::VirtualRange range);
   std::unique_lock<std::mutex> lock() { return std::unique_lock(lock_); }
   VmMap& map() { return map_; }
   /// Whether new mappings are wired (MCL_FUTURE), and if so, at once or as they are touched.
@@ -184,6 +199,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   };
 
   // All of these need lock_.
+  void forget_removed();
+  void keep_for_lease(hal::VirtualRange range);
+  void end_lease();
+  void inherit_lease(VmSpace& child);
   void fault_private(MapEntry& entry, hal::VirtualAddress page, bool write, std::uint64_t number,
                      FaultWindow::Span span);
   /// The same where memory is limited.
@@ -276,6 +295,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::uint64_t wired_pages_ = 0;               // lock_
   std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
+  hal::VirtualRange lease_;             // lock_  what is left of it
+  hal::VirtualRange inherited_lease_;   // lock_  of the parent's, until the child has spoken up
   std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have
   /// Where the program shows an object's pages until it has carried out its plan, and the map has
   /// something else by now. Zeroes that were entered there would be the object's.

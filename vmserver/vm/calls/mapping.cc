@@ -225,6 +225,7 @@ void enter(const std::shared_ptr<MmapRequest>& m) {
       }
     }
     if (!m->object) map.simplify(m->range);
+    if ((m->call.request.flags & protocol::kRequestLease) != 0) space.offer_lease();
   }
   if (must_wire) return wire_and_finish(m, answer);
   finish_mapped(m, answer);
@@ -386,11 +387,54 @@ void munmap(VmSpace& space, Call& call) {
     {
       const auto guard = space.lock();
       space.refresh_host(range);
-      trace_unmapped(space, call, range);
+      trace_unmapped(space, call.pid(), range);
       space.remove(range, call.plan);
     }
     call.finish(Error::none);
   });
+}
+
+// The pages that a program brought with it count as a first window: a walk goes on behind them.
+bool note_mmap(VmSpace& space, const protocol::TrapRequest& request) {
+  const VirtualAddress start(request.args[0]);
+  const auto range = VirtualRange::of_length(start, request.args[1]);
+  const std::uint64_t brought = request.args[2];
+  if (!range || !range->end().is_page_aligned() || brought > range->pages() ||
+      !space.take_from_lease(*range)) {
+    return false;
+  }
+  auto entry = std::make_unique<MapEntry>();
+  entry->range = *range;
+  entry->space = &space;
+  entry->protection = Protection::read() | Protection::write();
+  entry->maximum = Protection::all();
+  space.map().insert(std::move(entry));
+  space.map().simplify(*range);
+  if (brought == 0) return true;
+  space.machine().counters().zero_fills += brought;
+  const std::uint64_t number = start.value() >> hal::kPageShift;
+  FaultWindow& window = space.map().find(start)->window;
+  window.grow(number, Advice::normal);
+  window.ended_at(number + brought);
+  return true;
+}
+
+bool note_munmap(VmSpace& space, const protocol::TrapRequest& request, std::int32_t pid) {
+  const VirtualAddress start(request.args[0]);
+  const auto range = VirtualRange::of_length(start, request.args[1]);
+  if (!range || range->empty() || !start.is_page_aligned() || !range->end().is_page_aligned() ||
+      space.pages_leave()) {
+    return false;
+  }
+  bool plain = true;
+  space.map().for_each_in(*range, [&](MapEntry& entry) {
+    plain = plain && entry.source == Source::anonymous && !entry.stack && !entry.in_transit;
+  });
+  if (!plain) return false;
+  trace_unmapped(space, pid, *range);
+  space.take_out(*range, [](VirtualRange) {});
+  space.return_to_lease(*range);
+  return true;
 }
 
 }  // namespace vm::calls

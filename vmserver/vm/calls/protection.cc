@@ -104,8 +104,7 @@ bool note_mprotect(VmSpace& space, const protocol::TrapRequest& request) {
   const auto range = VirtualRange::of_length(start, request.args[1]);
   const Protection protection(static_cast<std::uint8_t>(request.args[2]));
   if (!range || range->empty() || !start.is_page_aligned() || !range->end().is_page_aligned() ||
-      request.args[2] > Protection::all().bits() || protection.executable() ||
-      space.machine().options().policy != nullptr) {
+      request.args[2] > Protection::all().bits() || protection.executable()) {
     return false;
   }
   VmMap& map = space.map();

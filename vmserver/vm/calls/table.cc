@@ -60,10 +60,50 @@ const char* name(unsigned number) {
   return number < std::size(kTable) ? kTable[number].name : nullptr;
 }
 
-bool note(VmSpace& space, const protocol::TrapRequest& request) {
-  if (request.call != protocol::kCallMprotect) return false;
+bool note(VmSpace& space, const protocol::TrapRequest& request, std::int32_t pid) {
+  if (request.call >= protocol::kCallCount || space.machine().options().policy != nullptr) return false;
   ++space.machine().counters().calls[request.call];
-  return note_mprotect(space, request);
+  switch (request.call) {
+    case protocol::kCallMmap:
+      return note_mmap(space, request);
+    case protocol::kCallMunmap:
+      return note_munmap(space, request, pid);
+    case protocol::kCallMprotect:
+      return note_mprotect(space, request);
+    default:
+      return false;
+  }
+}
+
+bool concerns(const protocol::TrapRequest& request, hal::VirtualRange range) {
+  const auto overlaps = [&](std::uint64_t start, std::uint64_t bytes) {
+    const std::uint64_t end = start + bytes < start ? ~std::uint64_t{0} : start + bytes;
+    return start < range.end().value() && range.start().value() < end;
+  };
+  switch (request.call) {
+    case protocol::kCallMlockall:
+      return true;
+    case protocol::kCallMremap:
+      // It may grow where it is.
+      return overlaps(request.args[0], std::max(request.args[1], request.args[2])) ||
+             overlaps(request.args[4], request.args[2]);
+    case protocol::kCallMmap:
+    case protocol::kCallOmmap:
+    case protocol::kCallMunmap:
+    case protocol::kCallMprotect:
+    case protocol::kCallMsync:
+    case protocol::kCallMadvise:
+    case protocol::kCallPosixMadvise:
+    case protocol::kCallMincore:
+    case protocol::kCallMlock:
+    case protocol::kCallMlock2:
+    case protocol::kCallMunlock:
+    case protocol::kCallMinherit:
+    case protocol::kCallHandOver:
+      return overlaps(request.args[0], request.args[1]);
+    default:
+      return false;
+  }
 }
 
 void dispatch(VmSpace& space, Call& call) {

@@ -15,7 +15,10 @@ void dispatch(VmSpace& space, Call& call);
 
 /// What a program has done by itself (kRequestDone): the map follows. False when it may not. Needs the
 /// space's lock.
-bool note(VmSpace& space, const protocol::TrapRequest& request);
+bool note(VmSpace& space, const protocol::TrapRequest& request, std::int32_t pid);
+
+/// Whether the request is about addresses in this range, or changes how private memory is mapped.
+bool concerns(const protocol::TrapRequest& request, hal::VirtualRange range);
 
 /// The call's name as programs know it ("mmap"), or nullptr for a number that is none.
 const char* name(unsigned number);
@@ -24,6 +27,8 @@ const char* name(unsigned number);
 void mmap(VmSpace& space, Call& call);
 void ommap(VmSpace& space, Call& call);
 void munmap(VmSpace& space, Call& call);
+bool note_mmap(VmSpace& space, const protocol::TrapRequest& request);
+bool note_munmap(VmSpace& space, const protocol::TrapRequest& request, std::int32_t pid);
 // remapping.cc
 void mremap(VmSpace& space, Call& call);
 // protection.cc

@@ -1,0 +1,158 @@
+#include "libshim/own_calls.h"
+
+#include <linux/mman.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+
+#include "libshim/host_ops.h"
+#include "libshim/report.h"
+#include "libshim/session_state.h"
+#include "libshim/syscall.h"
+
+namespace shim {
+namespace {
+
+constexpr uint64_t kReadAndWrite = 3;
+constexpr uint64_t kNoLimit = ~uint64_t{0};
+// So many bytes of a mapping come with it, as with a first fault: the kernel's page of zeroes, which
+// costs next to nothing, and which a store replaces without the server.
+constexpr uint64_t kBrought = 16 * kPage;
+
+// Before anything is done: a child forked in between has to say that the server may not have heard.
+void begin_unheard() { self.unheard = true; }
+
+// What has been done is said before anything else is.
+void tell(protocol::TrapRequest request) {
+  request.flags |= protocol::kRequestDone;
+  if (failed(send_request(request, -1))) end_server_lost(false);
+}
+void tell_at_once(protocol::TrapRequest request) {
+  request.flags |= protocol::kRequestDone;
+  if (failed(send(self.socket, &request, sizeof(request), nullptr, 0))) tell(request);
+}
+
+bool is_kept(const protocol::TrapRequest& request) {
+  return self.own.contains(request.args[0], request.args[1]);
+}
+
+// malloc's heaps grow a few pages at a time, by mprotect, which changes nothing that the server's
+// answer could depend on. The range is one of `own`, so there is no length that the kernel rounds up.
+bool protects(const protocol::TrapRequest& request) {
+  return request.call == protocol::kCallMprotect &&
+         (request.flags & protocol::kRequestHostRules) != 0 &&
+         (request.args[2] & ~kReadAndWrite) == 0 && is_kept(request);
+}
+
+Result protect(const protocol::TrapRequest& request) {
+  begin_unheard();
+  const long done = host_call(request.call, request.abi, request.args);
+  if (failed(done)) return {0, static_cast<int>(-done)};
+  tell(request);
+  return {};
+}
+
+uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// Every personality says yes to this one, unless there is a limit. Where memory is limited there is no
+// lease.
+bool may_be_leased(const protocol::TrapRequest& request) {
+  constexpr uint64_t kPlain = MAP_PRIVATE | MAP_ANONYMOUS;
+  const uint64_t bytes = request.args[1];
+  return request.call == protocol::kCallMmap && request.abi == protocol::kAbiLinux &&
+         request.args[0] == 0 && request.args[2] == kReadAndWrite &&
+         (request.args[3] & ~uint64_t{MAP_NORESERVE}) == kPlain && request.args[5] == 0 &&
+         request.limits[0] == kNoLimit && request.limits[1] == kNoLimit && bytes != 0 &&
+         bytes <= protocol::kMostLeasedBytes;
+}
+
+// The first pages come without a fault. Needs the descriptors to be checked.
+bool map_registered(uint64_t start, uint64_t bytes, bool reserves, uint64_t& brought) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | (reserves ? 0 : MAP_NORESERVE);
+  const long at = sys(SYS_mmap, start, bytes, kReadAndWrite, flags, -1, 0);
+  if (failed(at)) return false;
+  uffdio_register request{};
+  request.range = {static_cast<uint64_t>(at), bytes};
+  request.mode = UFFDIO_REGISTER_MODE_MISSING;
+  // A kernel that does not know MAP_FIXED_NOREPLACE takes the address for a hint.
+  if (static_cast<uint64_t>(at) != start ||
+      failed(sys(SYS_ioctl, self.userfaultfd, UFFDIO_REGISTER, &request))) {
+    sys(SYS_munmap, at, bytes);
+    return false;
+  }
+  uffdio_zeropage zeroes{};
+  zeroes.range = {start, bytes < kBrought ? bytes : kBrought};
+  zeroes.mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE;
+  sys(SYS_ioctl, self.userfaultfd, UFFDIO_ZEROPAGE, &zeroes);
+  brought = zeroes.zeropage > 0 ? static_cast<uint64_t>(zeroes.zeropage) / kPage : 0;
+  return true;
+}
+
+bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
+  const uint64_t start = self.lease.start;
+  const uint64_t bytes = whole_pages(request.args[1]);
+  const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
+  const bool reserves = (request.args[3] & MAP_NORESERVE) == 0 && (by_host || !self.overcommits);
+  uint64_t brought = 0;
+  begin_unheard();
+  check_descriptors();
+  if (!map_registered(start, bytes, reserves, brought)) {
+    self.lease = {};  // something is there; or the server has another answer
+    return false;
+  }
+  self.lease.start += bytes;
+  self.own.add(start, bytes);
+  protocol::TrapRequest done = request;
+  done.args[0] = start;
+  done.args[1] = bytes;
+  done.args[2] = brought;
+  tell_at_once(done);  // the descriptors were looked at a moment ago
+  result = {static_cast<long>(start), 0};
+  return true;
+}
+
+// Whole pages of the program's own: nothing can be wrong with that.
+bool unmaps(const protocol::TrapRequest& request) {
+  const uint64_t bytes = whole_pages(request.args[1]);
+  return request.call == protocol::kCallMunmap && !self.pages_leave && bytes >= request.args[1] &&
+         self.own.contains(request.args[0], bytes);
+}
+
+Result unmap(const protocol::TrapRequest& request) {
+  protocol::TrapRequest done = request;
+  done.args[1] = whole_pages(request.args[1]);
+  begin_unheard();
+  const long unmapped = sys(SYS_munmap, done.args[0], done.args[1]);
+  if (failed(unmapped)) return {0, static_cast<int>(-unmapped)};
+  self.own.forget(done.args[0], done.args[1]);
+  // What was mapped last is what is mapped next.
+  if (self.lease.end != 0 && done.args[0] + done.args[1] == self.lease.start) {
+    self.lease.start = done.args[0];
+  }
+  tell(done);
+  return {};
+}
+
+}  // namespace
+
+bool did_by_itself(protocol::TrapRequest& request, Result& result) {
+  if (!self.may_tell) return false;
+  if (may_be_leased(request)) {
+    if (whole_pages(request.args[1]) <= self.lease.end - self.lease.start &&
+        map_in_lease(request, result)) {
+      return true;
+    }
+    request.flags |= protocol::kRequestLease;
+    return false;
+  }
+  if (protects(request)) {
+    result = protect(request);
+    return true;
+  }
+  if (unmaps(request)) {
+    result = unmap(request);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace shim

@@ -1,0 +1,104 @@
+// What a program maps and unmaps by itself: see "Calls without a round trip" in docs/architecture.md.
+#include <system_error>
+
+#include <spdlog/spdlog.h>
+
+#include "vmserver/vm/machine.h"
+#include "vmserver/vm/vm_space.h"
+
+namespace vm {
+
+using hal::VirtualAddress;
+using hal::VirtualRange;
+
+namespace {
+
+constexpr std::uint64_t kLeaseBytes = std::uint64_t{32} << 20;
+
+}  // namespace
+
+VirtualRange VmSpace::lease() {
+  const std::lock_guard guard(lock_);
+  return lease_;
+}
+
+// Where memory is limited each page has to be asked for, and what is to be wired is wired by a call.
+// Each page of a lease may become an entry.
+void VmSpace::offer_lease() {
+  const MachineOptions& options = machine_.options();
+  const bool few_entries =
+      options.max_entries != 0 &&
+      map_.managed_entries() + hal::pages_for_bytes(kLeaseBytes) > options.max_entries;
+  if (pages_leave() || options.policy != nullptr || wire_future_ != WireFuture::no || few_entries ||
+      lease_.bytes() >= protocol::kMostLeasedBytes) {
+    return;
+  }
+  end_lease();
+  const auto found = map_.find_space(kLeaseBytes, VirtualAddress(0), 0);
+  if (!found) return;
+  keep_for_lease(*found);
+  lease_ = *found;
+}
+
+void VmSpace::keep_for_lease(VirtualRange range) {
+  auto entry = std::make_unique<MapEntry>();
+  entry->range = range;
+  entry->space = this;
+  entry->source = Source::lease;
+  map_.insert(std::move(entry));
+}
+
+void VmSpace::end_lease() {
+  map_.erase(lease_);
+  lease_ = VirtualRange();
+}
+
+bool VmSpace::take_from_lease(VirtualRange range) {
+  if (range.empty() || range.start() != lease_.start() || range.end() > lease_.end()) return false;
+  map_.erase(range);
+  lease_ = VirtualRange(range.end(), lease_.end());
+  return true;
+}
+
+void VmSpace::return_to_lease(VirtualRange range) {
+  if (lease_.end() == VirtualAddress(0) || range.end() != lease_.start()) return;
+  map_.erase(lease_);
+  lease_ = VirtualRange(range.start(), lease_.end());
+  keep_for_lease(lease_);
+}
+
+// Faults of what the parent has mapped there already can come before the child is heard of.
+void VmSpace::inherit_lease(VmSpace& child) {
+  child.inherited_lease_ = lease_.empty() ? inherited_lease_ : lease_;
+  if (lease_.empty()) return;
+  auto entry = std::make_unique<MapEntry>();
+  entry->range = lease_;
+  entry->space = &child;
+  entry->protection = hal::Protection::read() | hal::Protection::write();
+  entry->maximum = hal::Protection::all();
+  child.map_.insert(std::move(entry));
+}
+
+void VmSpace::settle_lease(bool unheard) {
+  const std::lock_guard guard(lock_);
+  const VirtualRange range = std::exchange(inherited_lease_, VirtualRange());
+  if (range.empty()) return;
+  VirtualAddress reached = range.start();
+  const auto nothing_up_to = [&](VirtualAddress end) {
+    if (reached < end) map_.erase(VirtualRange(reached, end));
+  };
+  if (unheard) {
+    try {
+      for (const hal::HostMapping& mapping : pmap_->host_mappings(range)) {
+        nothing_up_to(std::min(mapping.range.start(), range.end()));
+        reached = std::max(reached, mapping.range.end());
+      }
+    } catch (const std::system_error& error) {
+      spdlog::warn("what a child has of its parent's lease: {}", error.what());
+      return;  // nothing else is put there
+    }
+  }
+  nothing_up_to(range.end());
+}
+
+}  // namespace vm
