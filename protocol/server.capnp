@@ -105,7 +105,7 @@ struct Entry {
   protection @3 :UInt8;     # 1 read, 2 write, 4 execute
   maximum @4 :UInt8;
   flags @5 :List(Text);     # such as "shared", "cow", "nosync", "nocore", "wired", "stack"
-  type @6 :Text;            # "anonymous", "shared", "file", "device", "gap", "guard", "host"
+  type @6 :Text;            # "anonymous", "shared", "file", "device", "gap", "guard", "lease", "host"
   path @7 :Text;
   offset @8 :UInt64;        # bytes into the object
 }

@@ -23,12 +23,13 @@ struct TypeCode {
   std::string_view type;
   std::string_view code;
 };
-constexpr std::array<TypeCode, 7> kTypeCodes = {{{"anonymous", "df"},
+constexpr std::array<TypeCode, 8> kTypeCodes = {{{"anonymous", "df"},
                                                 {"shared", "sw"},
                                                 {"file", "vn"},
                                                 {"device", "dv"},
                                                 {"gap", "ga"},
                                                 {"guard", "gu"},
+                                                {"lease", "le"},
                                                 {"host", "ho"}}};
 
 }  // namespace
