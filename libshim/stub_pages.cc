@@ -178,6 +178,7 @@ long make_hands(int socket, int userfaultfd, Hands& hands) {
     result = make_hold(userfaultfd);
   }
   if (!failed(result)) {
+    hello.hold = static_cast<uint64_t>(result);
     hands = {pair[0], pipe[1], reinterpret_cast<char*>(result), -1};
     const int theirs[] = {pair[1], pipe[0]};
     result = send(socket, &hello, sizeof(hello), theirs, 2);
@@ -221,6 +222,9 @@ long take_order(const Hands& hands, int userfaultfd) {
   if (order.kind == protocol::StubOrder::kUnshare) {
     unshare(order.address, order.pages);
   } else {
+    // mlockall reaches the hold as well: nothing moves to what is locked, or to what is there.
+    sys(SYS_munlock, hands.hold, kHoldBytes);
+    sys(SYS_madvise, hands.hold, kHoldBytes, MADV_DONTNEED);
     const Taken taken = take_pages(hands, userfaultfd, order);
     answer.pages = taken.moved | taken.copied;
     const long sent = send_content(hands, taken);

@@ -183,6 +183,9 @@ struct StubHello {
   uint32_t version;
   uint32_t most_pages;  ///< of one order: as many as the pipe holds
   uint32_t reserved;
+  /// Where kMaxOrderPages pages land that are taken out. Nobody touches what is absent there, but for
+  /// the kernel, when the program has all of its memory locked.
+  uint64_t hold;
 };
 inline constexpr uint32_t kStubMagic = 0x766d7374;  // "vmst"
 inline constexpr uint32_t kMaxOrderPages = 64;

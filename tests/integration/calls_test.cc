@@ -188,6 +188,13 @@ TEST_CASE("mlockall reaches what is mapped and what will be") {
   CHECK(result_of("wiring", "locks_everything") == kOk);
 }
 
+TEST_CASE("mlockall reaches nothing of the shim's that is in the way afterwards") {
+  ServerUnderTest server({.options = {"--memory", "48M"}});
+  CHECK(server.run({"more_memory", "after_mlockall", "96"}).text() == kOk);
+  CHECK(server.statistics().failed_faults == 0);
+  CHECK(server.statistics().pageouts > 0);
+}
+
 TEST_CASE("mlock refuses holes and more than RLIMIT_MEMLOCK") {
   CHECK(result_of("wiring", "lock_errors") == kOk);
 }

@@ -125,6 +125,15 @@ static void pieces(char** arguments) {
   use(memory, pages, 9);
 }
 
+// Memory that was all locked for a while leaves again.
+static void after_mlockall(char** arguments) {
+  const size_t pages = pages_of(arguments[0]);
+  check(mlockall(MCL_CURRENT) == 0);
+  check(munlockall() == 0);
+  byte* memory = map_pages(pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  use(memory, pages, 7);
+}
+
 // What may not be stored to, or not even read, leaves as well.
 static void protections(char** arguments) {
   const size_t pages = pages_of(arguments[0]);
@@ -209,7 +218,7 @@ int main(int argc, char** argv) {
   } cases[] = {{"private", private_memory}, {"shared", shared_memory},   {"file", file},
                {"children", children},      {"protections", protections}, {"threads", threads},
                {"direct", direct},          {"waits", waits},
-               {"pieces", pieces}};
+               {"pieces", pieces},          {"after_mlockall", after_mlockall}};
   for (size_t i = 0; argc > 2 && i < sizeof(cases) / sizeof(cases[0]); ++i) {
     if (strcmp(argv[1], cases[i].name) != 0) continue;
     cases[i].function(argv + 2);

@@ -75,6 +75,13 @@ void find_program(hal::Pmap& pmap, VirtualAddress headers, vm::SpaceLayout& layo
   }
 }
 
+// Where a program's stub has pages land that it takes out.
+std::optional<VirtualRange> hold_at(std::uint64_t address) {
+  const VirtualAddress start(address);
+  if (!start.is_page_aligned()) return std::nullopt;
+  return VirtualRange::of_length(start, protocol::kMaxOrderPages * hal::kPageSize);
+}
+
 }  // namespace
 
 Session::Session(ProgramServer& server, std::uint64_t id, int socket)
@@ -387,7 +394,12 @@ void Session::on_stub(const ReceivedFrame& frame) {
       hello.most_pages == 0 || hello.most_pages > protocol::kMaxOrderPages) {
     return reject("its stub introduced itself as no stub does");
   }
+  const auto hold = hold_at(hello.hold);
+  if (!hold || !space_->layout().bounds.contains(*hold)) {
+    return reject("its stub has no place for pages");
+  }
   if (stub_) stub_->close();
+  hold_ = hello.hold;
   stub_ = std::make_shared<StubChannel>(
       server_.stubs(), frame.descriptors[0], frame.descriptors[1], hello.most_pages,
       [weak = weak_from_this(), &calls = server_.calls()](const std::string& why) {
@@ -471,7 +483,7 @@ void Session::wait_for_fault() {
         if (error) return;
         const bool usable = self->pmap_->read_events([&](const hal::UffdPmap::Event& event) {
           if (const auto* fault = std::get_if<hal::UffdPmap::Fault>(&event)) {
-            self->space_->fault(fault->page, fault->write);
+            self->on_fault(*fault);
           } else {
             self->on_fork(std::get<hal::UffdPmap::Forked>(event).userfaultfd);
           }
@@ -481,6 +493,16 @@ void Session::wait_for_fault() {
         boost::asio::post(self->server_.calls(),
                           [self] { self->reject("its userfaultfd can no longer be read"); });
       });
+}
+
+void Session::on_fault(const hal::UffdPmap::Fault& fault) {
+  const std::uint64_t address = hold_;
+  const auto hold = hold_at(address);
+  if (address != 0 && hold && hold->contains(fault.page)) {
+    pmap_->enter_zero(VirtualRange(fault.page, hold->end()), true);
+    return;
+  }
+  space_->fault(fault.page, fault.write);
 }
 
 void Session::on_fork(int userfaultfd) {

@@ -88,6 +88,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void serve_faults();
   void wait_for_fault();
+  void on_fault(const hal::UffdPmap::Fault& fault);
   void on_fork(int userfaultfd);
   bool write_nameplate();
 
@@ -119,6 +120,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::int32_t parent_pid_ = 0;
   std::atomic<std::uint32_t> user_id_{0};
   std::atomic<bool> serving_{false};
+  std::atomic<std::uint64_t> hold_{0};  // of the program's stub, its address; see StubHello
   hal::UffdPmap* pmap_ = nullptr;  // the space's
   std::shared_ptr<vm::VmSpace> space_;
   std::array<std::uint64_t, 2> secret_{};  // immutable
