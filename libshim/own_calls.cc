@@ -31,27 +31,50 @@ void tell_at_once(protocol::TrapRequest request) {
   if (failed(send(self.socket, &request, sizeof(request), nullptr, 0))) tell(request);
 }
 
-bool is_kept(const protocol::TrapRequest& request) {
-  return self.own.contains(request.args[0], request.args[1]);
+uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// Of the lengths that the kernel rounds up.
+bool is_own(const protocol::TrapRequest& request) {
+  const uint64_t bytes = whole_pages(request.args[1]);
+  return bytes >= request.args[1] && self.own.contains(request.args[0], bytes);
 }
 
 // malloc's heaps grow a few pages at a time, by mprotect, which changes nothing that the server's
-// answer could depend on. The range is one of `own`, so there is no length that the kernel rounds up.
+// answer could depend on. What may not become accessible again, or may be run, it is asked for.
 bool protects(const protocol::TrapRequest& request) {
-  return request.call == protocol::kCallMprotect &&
-         (request.flags & protocol::kRequestHostRules) != 0 &&
-         (request.args[2] & ~kReadAndWrite) == 0 && is_kept(request);
+  return request.call == protocol::kCallMprotect && request.abi == protocol::kAbiLinux &&
+         (request.args[2] & ~kReadAndWrite) == 0 && is_own(request);
 }
 
 Result protect(const protocol::TrapRequest& request) {
   begin_unheard();
   const long done = host_call(request.call, request.abi, request.args);
   if (failed(done)) return {0, static_cast<int>(-done)};
-  tell(request);
+  protocol::TrapRequest said = request;
+  said.args[1] = whole_pages(request.args[1]);
+  tell(said);
   return {};
 }
 
-uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+// What is in private memory nobody but the kernel knows, where nothing is taken out of it. What it does
+// not do (to locked memory) the server is asked for.
+bool throws_away(const protocol::TrapRequest& request) {
+  return request.call == protocol::kCallMadvise && request.abi == protocol::kAbiLinux &&
+         (request.args[2] == MADV_DONTNEED || request.args[2] == MADV_FREE) && !self.pages_leave &&
+         is_own(request) && !failed(host_call(request.call, request.abi, request.args));
+}
+
+bool asks_for_core(const protocol::TrapRequest& request) {
+  return request.call == protocol::kCallMincore && request.abi == protocol::kAbiLinux &&
+         request.args[3] == 0 && !self.pages_leave && is_own(request);
+}
+
+// The value is how many pages have been answered for.
+Result ask_for_core(const protocol::TrapRequest& request) {
+  const long asked = host_call(request.call, request.abi, request.args);
+  if (failed(asked)) return {0, static_cast<int>(-asked)};
+  return {static_cast<long>(whole_pages(request.args[1]) / kPage), 0};
+}
 
 // Every personality says yes to this one, unless there is a limit. Where memory is limited there is no
 // lease.
@@ -110,11 +133,8 @@ bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
   return true;
 }
 
-// Whole pages of the program's own: nothing can be wrong with that.
 bool unmaps(const protocol::TrapRequest& request) {
-  const uint64_t bytes = whole_pages(request.args[1]);
-  return request.call == protocol::kCallMunmap && !self.pages_leave && bytes >= request.args[1] &&
-         self.own.contains(request.args[0], bytes);
+  return request.call == protocol::kCallMunmap && !self.pages_leave && is_own(request);
 }
 
 Result unmap(const protocol::TrapRequest& request) {
@@ -152,7 +172,11 @@ bool did_by_itself(protocol::TrapRequest& request, Result& result) {
     result = unmap(request);
     return true;
   }
-  return false;
+  if (asks_for_core(request)) {
+    result = ask_for_core(request);
+    return true;
+  }
+  return throws_away(request);
 }
 
 }  // namespace shim

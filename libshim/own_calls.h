@@ -1,4 +1,5 @@
-// Calls that the program does by itself, and only tells the server of: what malloc does most.
+// Calls that the program does by itself: what malloc does most, with private memory. The server is told
+// of those that change its map.
 #pragma once
 
 #include "libshim/session.h"

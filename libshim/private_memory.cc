@@ -33,6 +33,12 @@ void PrivateMemory::before(const protocol::TrapRequest& request) {
         forget(request.args[4], request.args[2]);
       }
       break;
+    case protocol::kCallMprotect:
+      // FreeBSD's PROT_MAX: it may not become accessible again.
+      if ((request.args[2] & ~uint64_t{PROT_READ | PROT_WRITE | PROT_EXEC}) != 0) {
+        forget(request.args[0], request.args[1]);
+      }
+      break;
     case protocol::kCallOmmap:
       forget(request.args[0], request.args[1]);
       break;

@@ -69,6 +69,18 @@ TEST_CASE("what is a file's, is shared or grows is not known",
   for (std::uint64_t page = 0; page < 6; ++page) CHECK_FALSE(f.knows(page, 1));
 }
 
+TEST_CASE("what may not become accessible again is not known", "[private_memory]") {
+  Fixture f;
+  f.map(0, 4);
+  f.memory.before(request(protocol::kCallMprotect, kAt, kPage, 0));
+  CHECK(f.knows(0, 4));
+  TrapRequest limited = request(protocol::kCallMprotect, kAt, kPage, 0);
+  limited.args[2] = std::uint64_t{PROT_READ} << 16;
+  f.memory.before(limited);
+  CHECK_FALSE(f.knows(0, 1));
+  CHECK(f.knows(1, 3));
+}
+
 TEST_CASE("what was mapped piece by piece is known as one", "[private_memory]") {
   Fixture f;
   for (const std::uint64_t page : {4, 5, 3, 9}) f.memory.add(kAt + page * kPage, kPage);
