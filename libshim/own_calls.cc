@@ -141,9 +141,10 @@ Result unmap(const protocol::TrapRequest& request) {
   protocol::TrapRequest done = request;
   done.args[1] = whole_pages(request.args[1]);
   begin_unheard();
+  // First: a child forked in between knows of no memory that it does not have.
+  self.own.forget(done.args[0], done.args[1]);
   const long unmapped = sys(SYS_munmap, done.args[0], done.args[1]);
   if (failed(unmapped)) return {0, static_cast<int>(-unmapped)};
-  self.own.forget(done.args[0], done.args[1]);
   // What was mapped last is what is mapped next.
   if (self.lease.end != 0 && done.args[0] + done.args[1] == self.lease.start) {
     self.lease.start = done.args[0];

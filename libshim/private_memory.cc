@@ -51,6 +51,12 @@ void PrivateMemory::before(const protocol::TrapRequest& request) {
 }
 
 void PrivateMemory::after(const protocol::TrapRequest& request, uint64_t value) {
+  // Whatever was there before.
+  if (request.call == protocol::kCallMmap || request.call == protocol::kCallOmmap) {
+    forget(value, request.args[1]);
+  } else if (request.call == protocol::kCallMremap) {
+    forget(value, request.args[2]);
+  }
   constexpr uint64_t kNeeded = MAP_PRIVATE | MAP_ANONYMOUS;
   // What libc maps for stacks is not what a program of FreeBSD's means by that.
   const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;

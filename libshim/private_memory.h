@@ -20,7 +20,7 @@ class PrivateMemory {
   bool contains(uint64_t start, uint64_t bytes) const;
   /// A call is about to be made: what it may make something else of is forgotten.
   void before(const protocol::TrapRequest& request);
-  /// A call has succeeded with this value: what was mapped by it is known.
+  /// A call has succeeded with this value: what was mapped by it is known, where it is plain.
   void after(const protocol::TrapRequest& request, uint64_t value);
   /// Pages that have been mapped, or unmapped.
   void add(uint64_t start, uint64_t bytes) { add(Range{start, start + bytes}); }

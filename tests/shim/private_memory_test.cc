@@ -69,6 +69,21 @@ TEST_CASE("what is a file's, is shared or grows is not known",
   for (std::uint64_t page = 0; page < 6; ++page) CHECK_FALSE(f.knows(page, 1));
 }
 
+TEST_CASE("what is mapped where something was known before is not that", "[private_memory]") {
+  Fixture f;
+  f.map(0, 8);
+  f.map(2, 1, MAP_PRIVATE);
+  TrapRequest moved = request(protocol::kCallMremap, kAt + 100 * kPage, kPage);
+  moved.args[2] = 2 * kPage;
+  f.memory.after(moved, kAt + 5 * kPage);
+  CHECK(f.knows(0, 2));
+  CHECK_FALSE(f.knows(2, 1));
+  CHECK(f.knows(3, 2));
+  CHECK_FALSE(f.knows(5, 1));
+  CHECK_FALSE(f.knows(6, 1));
+  CHECK(f.knows(7, 1));
+}
+
 TEST_CASE("what may not become accessible again is not known", "[private_memory]") {
   Fixture f;
   f.map(0, 4);
