@@ -43,6 +43,21 @@ class MountedMemory {
   const std::filesystem::path path_;
 };
 
+/// The same with the tmpfs at `directory`/memory for /tmp, where nobody else sees it. forkheavy's
+/// children make files there for as long as there is room, which would be all of the disk. The
+/// directory stays where it is.
+Words with_small_tmp(const std::filesystem::path& directory, Words words) {
+  const auto inside = directory.lexically_relative("/tmp");
+  const bool hidden = !inside.empty() && *inside.begin() != "..";
+  const auto place = directory / "memory" / (hidden ? inside : "nothing");
+  std::filesystem::create_directories(place);
+  Words all{"unshare", "--mount", "sh", "-ec",
+            R"(mount --bind "$1" "$2"; mount --rbind "$1/memory" /tmp; shift 2; exec "$@")",
+            "sh", directory.string(), place.string()};
+  all.insert(all.end(), words.begin(), words.end());
+  return all;
+}
+
 /// `count` workers of a stressor. Rules are the host's where `personality` is "linux".
 void check_stressor(const std::string& name, Words options, const std::string& personality,
                     const std::string& count = "2") {
@@ -60,11 +75,9 @@ void check_stressor(const std::string& name, Words options, const std::string& p
   }
   std::optional<MountedMemory> memory;
   if (name == "tmpfs" || name == "forkheavy") memory.emplace(directory.path() / "memory");
-  // Each of its children makes files as long as there is room: it would fill the disk.
-  if (name == "forkheavy")
-    options.insert(options.end(), {"--temp-path", (directory.path() / "memory").string()});
   words.insert(words.end(), options.begin(), options.end());
   words.insert(words.end(), {"--verify", "-t", seconds()});
+  if (name == "forkheavy") words = with_small_tmp(directory.path(), std::move(words));
   const real::Command command{words, "", directory.path().string(),
                               real::plain_environment(directory.path())};
   real::find_program(command);
