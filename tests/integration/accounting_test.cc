@@ -321,8 +321,9 @@ TEST_CASE("with half the memory that is used every program comes forward, and vm
   for (int round = 0; round < kRounds; ++round) {
     for (int ask = 0; ask < 10; ++ask) {
       const auto begin = Clock::now();
-      const auto told = support::run(
-          {.arguments = {support::vmctl_path(), "--socket", server.socket(), "stat", "--json"}});
+      support::Command command;
+      command.arguments = {support::vmctl_path(), "--socket", server.socket(), "stat", "--json"};
+      const auto told = support::run(command);
       latencies.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
       REQUIRE(told.text() == kOk);
     }

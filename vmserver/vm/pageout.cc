@@ -17,8 +17,8 @@ namespace {
 
 // How often is looked what programs, and the host for them, did by themselves.
 constexpr std::chrono::milliseconds kRecountPeriod{500};
-// The same while memory is short: copies that the host makes after a fork show only so. And so many
-// times as long as it takes, at least.
+// The same while memory is short, of those programs for which the host makes pages unasked. And so
+// many times as long as it takes, at least.
 constexpr std::chrono::milliseconds kShortRecountPeriod{10};
 constexpr int kRecountPause = 10;
 constexpr std::chrono::milliseconds kIdlePeriod{100};
@@ -78,12 +78,13 @@ bool PageoutDaemon::pass(Clock::time_point now) {
   Memory& memory = machine_.memory();
   SwapSpace& swap = machine_.swap();
   const bool is_short = memory.free() < memory.free_min();
-  if (now - recounted_ >= std::max<Clock::duration>(is_short ? kShortRecountPeriod : kRecountPeriod,
-                                                    kRecountPause * recount_took_)) {
-    recounted_ = now;
-    const Clock::time_point begun = Clock::now();
-    recount();
-    recount_took_ = Clock::now() - begun;
+  const auto is_due = [now](const Recount& last, std::chrono::milliseconds period) {
+    return now - last.at >= std::max<Clock::duration>(period, kRecountPause * last.took);
+  };
+  if (is_due(recount_, kRecountPeriod)) {
+    recount(true, now, recount_);
+  } else if (is_short && is_due(short_recount_, kShortRecountPeriod)) {
+    recount(false, now, short_recount_);
   }
   bool moving = shrink_to_limits();
   moving = try_again() || moving;
@@ -142,9 +143,13 @@ bool PageoutDaemon::shrink_to_limits() {
   return any;
 }
 
-void PageoutDaemon::recount() {
+void PageoutDaemon::recount(bool all, Clock::time_point now, Recount& count) {
+  const Clock::time_point begun = Clock::now();
   for (const auto& object : machine_.objects().all()) object->recount();
-  for (const auto& space : machine_.spaces()) space->recount();
+  for (const auto& space : machine_.spaces()) {
+    if (all || space->grows_unasked()) space->recount();
+  }
+  count = {now, Clock::now() - begun};
 }
 
 std::uint64_t PageoutDaemon::take_from_programs(std::uint64_t most) {

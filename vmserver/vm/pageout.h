@@ -44,7 +44,11 @@ class PageoutDaemon {
   void run();
   void kick();
   bool shrink_to_limits();
-  void recount();
+  struct Recount {
+    Clock::time_point at{};
+    Clock::duration took{};
+  };
+  void recount(bool all, Clock::time_point now, Recount& count);
   bool try_again();
   std::uint64_t take_from_programs(std::uint64_t most);
   std::uint64_t take_from_objects(std::uint64_t most);
@@ -54,8 +58,8 @@ class PageoutDaemon {
   Machine& machine_;
   std::size_t next_space_ = 0;
   std::size_t next_object_ = 0;
-  Clock::time_point recounted_{};
-  Clock::duration recount_took_{};
+  Recount recount_;        // the last of all programs
+  Recount short_recount_;  // the last of some
   Clock::time_point moved_{};
   std::uint64_t progress_ = 0;
 

@@ -125,6 +125,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void let_go_first(const MapEntry& entry, hal::VirtualRange range);
   /// Counts the private pages that there are.
   void recount();
+  /// Whether the host makes pages for it that nobody is asked for: copies of what a fork shares, and of
+  /// files' pages in private mappings.
+  bool grows_unasked();
   /// Tries a fault again that was put off.
   void fault_again(hal::VirtualAddress page, bool write);
   bool spared();

@@ -176,6 +176,13 @@ void VmSpace::uncount(VirtualRange range) {
   add_resident(-std::min<std::int64_t>(pages, resident_));
 }
 
+bool VmSpace::grows_unasked() {
+  const std::lock_guard guard(lock_);
+  return forked_ || std::any_of(map_.begin(), map_.end(), [](const MapEntry& entry) {
+           return entry.object && !entry.shared() && entry.protection.writable();
+         });
+}
+
 void VmSpace::recount() {
   const std::lock_guard guard(lock_);
   if (closed_) return;
