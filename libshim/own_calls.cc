@@ -40,10 +40,12 @@ bool is_own(const protocol::TrapRequest& request) {
 }
 
 // malloc's heaps grow a few pages at a time, by mprotect, which changes nothing that the server's
-// answer could depend on. What may not become accessible again, or may be run, it is asked for.
+// answer could depend on. What may be run it is asked for. Where pages are taken out, those that nobody
+// may store to are copied first: only libc, which does this to memory without content, goes on.
 bool protects(const protocol::TrapRequest& request) {
+  const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
   return request.call == protocol::kCallMprotect && request.abi == protocol::kAbiLinux &&
-         (request.args[2] & ~kReadAndWrite) == 0 && is_own(request);
+         (by_host || !self.pages_leave) && (request.args[2] & ~kReadAndWrite) == 0 && is_own(request);
 }
 
 Result protect(const protocol::TrapRequest& request) {
