@@ -204,6 +204,20 @@ TEST_CASE("what a descriptor may not do is refused, and a granted one may") {
   CHECK(test::read_file(path) == stored);
 }
 
+namespace {
+
+/// A page that is stored to and written out is in the file.
+void check_written(vm::Result<test::Object>& opened, const std::string& path) {
+  REQUIRE(opened);
+  test::Object& object = opened.value();
+  const std::string stored = test::pattern(kPage, 2);
+  object.write(0, stored);
+  CHECK(object.page_out(0, 1) == Error::none);
+  CHECK(test::read_file(path) == stored);
+}
+
+}  // namespace
+
 TEST_CASE("what may be written is written through a descriptor that only reads") {
   test::Server server;
   const auto pager = server.start_pager(PAGER_FILE);
@@ -214,12 +228,7 @@ TEST_CASE("what may be written is written through a descriptor that only reads")
   CHECK(file.attributes.writable);
   CHECK((::fcntl(file.descriptor.get(), F_GETFL) & O_ACCMODE) == O_RDONLY);
   auto opened = server.open(PagerKind::file, path, O_RDWR);
-  REQUIRE(opened);
-  test::Object& object = opened.value();
-  const std::string stored = test::pattern(kPage, 2);
-  object.write(0, stored);
-  CHECK(object.page_out(0, 1) == Error::none);
-  CHECK(test::read_file(path) == stored);
+  check_written(opened, path);
 }
 
 TEST_CASE("a pager takes a descriptor that may write, too") {
@@ -230,12 +239,7 @@ TEST_CASE("a pager takes a descriptor that may write, too") {
   hal::HostFile file = test::host_file(path, O_RDWR);
   file.descriptor = hal::SharedDescriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   auto opened = server.open_file(PagerKind::file, file, kPage);
-  REQUIRE(opened);
-  test::Object& object = opened.value();
-  const std::string stored = test::pattern(kPage, 2);
-  object.write(0, stored);
-  CHECK(object.page_out(0, 1) == Error::none);
-  CHECK(test::read_file(path) == stored);
+  check_written(opened, path);
 }
 
 TEST_CASE("Transfers that overlap end in the order of submission") {

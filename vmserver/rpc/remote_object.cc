@@ -1,6 +1,5 @@
 #include "vmserver/rpc/remote_object.h"
 
-#include <fcntl.h>
 #include <kj/debug.h>
 
 #include <exception>

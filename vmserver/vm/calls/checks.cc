@@ -94,4 +94,21 @@ bool RangeChecks::holds(Check check) {
   }
 }
 
+std::optional<hal::VirtualRange> whole_pages_of(const protocol::TrapRequest& request) {
+  const hal::VirtualAddress start(request.args[0]);
+  const auto range = hal::VirtualRange::of_length(start, request.args[1]);
+  if (!range || range->empty() || !start.is_page_aligned() || !range->end().is_page_aligned()) {
+    return std::nullopt;
+  }
+  return range;
+}
+
+bool is_plain(VmMap& map, hal::VirtualRange range) {
+  bool plain = true;
+  map.for_each_in(range, [&](MapEntry& entry) {
+    plain = plain && entry.source == Source::anonymous && !entry.stack && !entry.in_transit;
+  });
+  return plain;
+}
+
 }  // namespace vm::calls

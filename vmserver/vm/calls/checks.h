@@ -53,4 +53,9 @@ class RangeChecks {
   std::optional<hal::VirtualRange> range_;
 };
 
+/// Where a program has done something by itself (kRequestDone): whole pages, and not none.
+std::optional<hal::VirtualRange> whole_pages_of(const protocol::TrapRequest& request);
+/// Whether nothing but plain private memory is there. Needs the space's lock.
+bool is_plain(VmMap& map, hal::VirtualRange range);
+
 }  // namespace vm::calls

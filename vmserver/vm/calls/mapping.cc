@@ -396,13 +396,9 @@ void munmap(VmSpace& space, Call& call) {
 
 // The pages that a program brought with it count as a first window: a walk goes on behind them.
 bool note_mmap(VmSpace& space, const protocol::TrapRequest& request) {
-  const VirtualAddress start(request.args[0]);
-  const auto range = VirtualRange::of_length(start, request.args[1]);
+  const auto range = whole_pages_of(request);
   const std::uint64_t brought = request.args[2];
-  if (!range || !range->end().is_page_aligned() || brought > range->pages() ||
-      !space.take_from_lease(*range)) {
-    return false;
-  }
+  if (!range || brought > range->pages() || !space.take_from_lease(*range)) return false;
   auto entry = std::make_unique<MapEntry>();
   entry->range = *range;
   entry->space = &space;
@@ -412,25 +408,16 @@ bool note_mmap(VmSpace& space, const protocol::TrapRequest& request) {
   space.map().simplify(*range);
   if (brought == 0) return true;
   space.machine().counters().zero_fills += brought;
-  const std::uint64_t number = start.value() >> hal::kPageShift;
-  FaultWindow& window = space.map().find(start)->window;
+  const std::uint64_t number = range->start().value() >> hal::kPageShift;
+  FaultWindow& window = space.map().find(range->start())->window;
   window.grow(number, Advice::normal);
   window.ended_at(number + brought);
   return true;
 }
 
 bool note_munmap(VmSpace& space, const protocol::TrapRequest& request, std::int32_t pid) {
-  const VirtualAddress start(request.args[0]);
-  const auto range = VirtualRange::of_length(start, request.args[1]);
-  if (!range || range->empty() || !start.is_page_aligned() || !range->end().is_page_aligned() ||
-      space.pages_leave()) {
-    return false;
-  }
-  bool plain = true;
-  space.map().for_each_in(*range, [&](MapEntry& entry) {
-    plain = plain && entry.source == Source::anonymous && !entry.stack && !entry.in_transit;
-  });
-  if (!plain) return false;
+  const auto range = whole_pages_of(request);
+  if (!range || space.pages_leave() || !is_plain(space.map(), *range)) return false;
   trace_unmapped(space, pid, *range);
   space.take_out(*range, [](VirtualRange) {});
   space.return_to_lease(*range);

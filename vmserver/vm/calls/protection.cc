@@ -100,20 +100,15 @@ Error extend_down(VmSpace& space, VirtualRange& range) {
 
 // Only what has no effect but on the map: nothing of an object's, nothing that may be run.
 bool note_mprotect(VmSpace& space, const protocol::TrapRequest& request) {
-  const VirtualAddress start(request.args[0]);
-  const auto range = VirtualRange::of_length(start, request.args[1]);
+  const auto range = whole_pages_of(request);
   const Protection protection(static_cast<std::uint8_t>(request.args[2]));
-  if (!range || range->empty() || !start.is_page_aligned() || !range->end().is_page_aligned() ||
-      request.args[2] > Protection::all().bits() || protection.executable()) {
-    return false;
-  }
+  if (!range || request.args[2] > Protection::all().bits() || protection.executable()) return false;
   VmMap& map = space.map();
-  bool plain = map.covers(*range);
+  bool allowed = map.covers(*range) && is_plain(map, *range);
   map.for_each_in(*range, [&](MapEntry& entry) {
-    plain = plain && entry.source == Source::anonymous && !entry.stack && !entry.in_transit &&
-            entry.maximum.allows(protection);
+    allowed = allowed && entry.maximum.allows(protection);
   });
-  if (!plain) return false;
+  if (!allowed) return false;
   map.clip(*range);
   map.for_each_in(*range, [&](MapEntry& entry) { entry.protection = protection; });
   map.simplify(*range);
