@@ -79,16 +79,18 @@ static _Thread_local sigjmp_buf fault_return;
 
 static _Thread_local volatile sig_atomic_t fault_is_expected;
 
-static inline void on_fault(int number) {
+static inline void on_fault(int number, siginfo_t* info, void* context) {
+  (void)context;
   if (!fault_is_expected) {
-    dprintf(STDERR_FILENO, "signal %d that nobody expected\n", number);
+    dprintf(STDERR_FILENO, "process %d: signal %d (code %d) at %p that nobody expected\n", getpid(),
+            number, info->si_code, info->si_addr);
     _exit(1);
   }
   siglongjmp(fault_return, number);
 }
 
 static inline void catch_faults(void) {
-  struct sigaction action = {.sa_handler = on_fault};
+  struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
   check(sigaction(SIGSEGV, &action, NULL) == 0);
   check(sigaction(SIGBUS, &action, NULL) == 0);
 }

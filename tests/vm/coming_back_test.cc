@@ -82,6 +82,29 @@ TEST_CASE("mremap takes along what is in swap", "[paging]") {
   CHECK(f.program->load(moved.value + 40 * kPage) == 0);
 }
 
+TEST_CASE("a late fault in the middle of mremap costs nothing of what is in swap", "[paging]") {
+  PagingFixture f;
+  const std::uint64_t to = f.map(64);
+  const std::uint64_t at = f.filled_on_linux(32);
+  f.page_everything_out();
+  std::uint64_t late = 0;
+  const auto touch_late = [&] { f.program->space().fault(hal::VirtualAddress(late), false); };
+  SECTION("of what moves, before") {
+    late = at + 3 * kPage;
+    f.program->before_plan = touch_late;
+  }
+  SECTION("of the target, before") {
+    late = to + 3 * kPage;
+    f.program->before_plan = touch_late;
+  }
+  SECTION("of the target, after") {
+    late = to + 3 * kPage;
+    f.program->after_plan = touch_late;
+  }
+  REQUIRE(f.program->mremap(at, 32 * kPage, 32 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, to).ok());
+  f.check(*f.program, to, 32);
+}
+
 TEST_CASE("the host's MADV_DONTNEED drops what is in swap, FreeBSD's does not", "[paging]") {
   PagingFixture f;
   const std::uint64_t at = f.in_swap(32);

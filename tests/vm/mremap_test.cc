@@ -396,3 +396,44 @@ TEST_CASE("mremap that finds the host's mapping behind it or where it would go t
                                 hal::VirtualAddress(at + 8 * kPage)})
             .size() == 1);
 }
+
+// A fault can be read late: its page has come meanwhile, and the thread that touched it is on.
+TEST_CASE("a late fault of what was at the target leaves alone what is there now", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.anonymous(32);
+  const auto mapped = f.program->mmap(0, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE, f.file.open());
+  REQUIRE(mapped.ok());
+  const auto touch_late = [&](std::uint64_t page) {
+    f.program->space().fault(hal::VirtualAddress(at + page * kPage), false);
+  };
+  SECTION("at the target") {
+    f.program->after_plan = [&] { touch_late(9); };
+  }
+  SECTION("just before it: what is read ahead ends there") {
+    REQUIRE(f.program->touch(at, 6) == SimResult::done);
+    f.program->after_plan = [&] { touch_late(6); };
+  }
+  REQUIRE(f.program->mremap(mapped.value, kPage, 8 * kPage, kMayMove | kFixed, at + 8 * kPage).ok());
+  for (std::uint64_t page = 8; page < 16; ++page) {
+    INFO("page " << page);
+    CHECK(f.program->load(at + page * kPage) == f.byte((page - 8) * kPage));
+  }
+}
+
+TEST_CASE("a fault of what is being moved is answered when it has moved", "[mremap]") {
+  Fixture f;
+  const std::uint64_t at = f.anonymous(4);
+  const std::uint64_t to = at + 64 * kPage;
+  hal::SimWaiter waiter;
+  bool waits = false;
+  f.program->after_plan = [&] {
+    const hal::VirtualAddress page(to + kPage);
+    REQUIRE(f.program->pmap().access(page, {}, false, waiter) == hal::SimAccess::missing);
+    f.program->space().fault(page, false);
+    waits = !f.program->pmap().woken(waiter);
+  };
+  REQUIRE(f.program->mremap(at, 4 * kPage, 4 * kPage, kMayMove | kFixed, to).ok());
+  CHECK(waits);
+  CHECK(f.program->pmap().woken(waiter));
+  CHECK(f.program->load(to + kPage) == 0);
+}

@@ -315,8 +315,10 @@ PendingCall::PendingCall(Program& program, const protocol::TrapRequest& what,
 }
 
 void PendingCall::send_plan(Next next) {
+  if (program_.before_plan) program_.before_plan();
   const int error = program_.pmap().apply(plan);
   plan.clear();
+  if (program_.after_plan) program_.after_plan();
   next(vm::error_from_errno(error));
 }
 

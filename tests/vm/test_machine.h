@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -178,6 +179,9 @@ class Program {
   std::uint64_t data_limit = kNoLimit;
   std::uint64_t memlock_limit = kNoLimit;
   std::uint64_t stack_limit = std::uint64_t{8} << 20;
+  /// Happens when the program is told what to do in the middle of a call, and when it has done that and
+  /// nobody has heard of it.
+  std::function<void()> before_plan, after_plan;
   bool holds_plans = false;  ///< calls that end leave their plans to PendingCall::carry_out()
 
  private:

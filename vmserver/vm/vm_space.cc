@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <system_error>
 #include <utility>
 
@@ -129,6 +130,8 @@ void VmSpace::fault(VirtualAddress page, bool write) {
 
 void VmSpace::fault_again(VirtualAddress page, bool write) {
   const std::lock_guard guard(lock_);
+  const auto moves = [page](VirtualRange range) { return range.contains(page); };
+  if (std::any_of(moving_.begin(), moving_.end(), moves)) return;  // end_move() wakes it
   MapEntry* entry = map_.find(page);
   if (entry != nullptr && entry->source == Source::gap) entry = grow_stack(*entry, page);
   if (entry != nullptr && entry->source == Source::lease) {
@@ -252,16 +255,25 @@ MapEntry* VmSpace::grow_stack(MapEntry& gap, VirtualAddress page) {
 }
 
 bool VmSpace::is_displaced(VirtualRange range) const {
-  return std::any_of(displaced_.begin(), displaced_.end(),
-                     [&](VirtualRange displaced) { return displaced.overlaps(range); });
+  return undisplaced(range) != range;
 }
 
 VirtualRange VmSpace::undisplaced(VirtualRange range) const {
   VirtualAddress end = range.end();
-  for (VirtualRange displaced : displaced_) {
-    if (displaced.overlaps(range)) end = std::min(end, std::max(displaced.start(), range.start()));
+  for (const auto& ranges : {std::cref(displaced_), std::cref(moving_)}) {
+    for (VirtualRange displaced : ranges.get()) {
+      if (!displaced.overlaps(range)) continue;
+      end = std::min(end, std::max(displaced.start(), range.start()));
+    }
   }
   return {range.start(), end};
+}
+
+void VmSpace::begin_move(VirtualRange from, VirtualRange to) { moving_ = {from, to}; }
+
+void VmSpace::end_move() {
+  for (VirtualRange range : moving_) pmap_->wake(range);
+  moving_.clear();
 }
 
 void VmSpace::fault_nowhere(VirtualAddress page) {

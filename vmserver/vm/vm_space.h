@@ -185,6 +185,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void take_out(hal::VirtualRange range, const std::function<void(hal::VirtualRange)>& visit);
   /// The same, and has the program unmap them.
   void remove(hal::VirtualRange range, hal::Plan& plan);
+  /// The program is about to move what it has in the one range to the other, and the map follows when
+  /// it has. Faults of both wait until end_move().
+  void begin_move(hal::VirtualRange from, hal::VirtualRange to);
+  void end_move();
 
  private:
   VmSpace(Machine& machine, std::unique_ptr<hal::Pmap> pmap, const SpaceLayout& layout);
@@ -251,7 +255,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   }
 
   void fault_nowhere(hal::VirtualAddress page);
-  /// Needs lock_.
+  /// Whether nothing may be entered there now, as the map and the program differ. Needs lock_.
   bool is_displaced(hal::VirtualRange range) const;
   /// The part of the range in front of what is displaced. Needs lock_.
   hal::VirtualRange undisplaced(hal::VirtualRange range) const;
@@ -304,6 +308,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Where the program shows an object's pages until it has carried out its plan, and the map has
   /// something else by now. Zeroes that were entered there would be the object's.
   std::vector<hal::VirtualRange> displaced_;    // lock_
+  /// What the program moves, and where to: the map says so when it has. Until then a fault there is one
+  /// of what was there before.
+  std::vector<hal::VirtualRange> moving_;       // lock_
   hal::VirtualAddress lost_page_;               // lock_  see fault_nowhere()
   std::chrono::steady_clock::time_point lost_since_;  // lock_
   std::atomic<std::uint64_t> faults_{0};

@@ -249,13 +249,12 @@ bool VmSpace::on_its_way(VirtualAddress page) const {
 }
 
 VirtualRange VmSpace::vacant(VirtualRange range) const {
-  VirtualAddress end = range.end();
+  VirtualAddress end = undisplaced(range).end();
   const auto cut_at = [&](VirtualRange taken) {
     if (taken.overlaps(range)) end = std::min(end, std::max(taken.start(), range.start()));
   };
   cut_at(leaving_);
   for (const Coming& coming : coming_) cut_at(coming.pages);
-  for (VirtualRange displaced : displaced_) cut_at(displaced);
   if (const auto run = swapped_.first_in(range)) cut_at(run->pages);
   return {range.start(), end};
 }

@@ -168,6 +168,7 @@ class Remap : public std::enable_shared_from_this<Remap> {
     if (!find_target()) return Error::no_memory;
     moves = true;
     plan_move(*entry);
+    space_.begin_move(from_, target_);
     return Error::none;
   }
 
@@ -260,6 +261,7 @@ class Remap : public std::enable_shared_from_this<Remap> {
       } else {
         restore();
       }
+      space_.end_move();
     }
     call_.finish(answer);
   }
