@@ -39,6 +39,10 @@ void PrivateMemory::before(const protocol::TrapRequest& request) {
         forget(request.args[0], request.args[1]);
       }
       break;
+    case protocol::kCallMadvise:
+      // A child will not have it.
+      if (request.args[2] == MADV_DONTFORK) forget(request.args[0], request.args[1]);
+      break;
     case protocol::kCallOmmap:
       forget(request.args[0], request.args[1]);
       break;

@@ -79,11 +79,15 @@ static _Thread_local sigjmp_buf fault_return;
 
 static _Thread_local volatile sig_atomic_t fault_is_expected;
 
+/// Called for a signal that nobody expects; a program may know more to say, and ends then.
+static void (*tell_more_of_fault)(void* address);
+
 static inline void on_fault(int number, siginfo_t* info, void* context) {
   (void)context;
   if (!fault_is_expected) {
     dprintf(STDERR_FILENO, "process %d: signal %d (code %d) at %p that nobody expected\n", getpid(),
             number, info->si_code, info->si_addr);
+    if (tell_more_of_fault != NULL) tell_more_of_fault(info->si_addr);
     _exit(1);
   }
   siglongjmp(fault_return, number);

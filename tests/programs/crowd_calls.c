@@ -84,6 +84,7 @@ void advise(struct lane* lane) {
   if (!mapped_range(lane, &first, &count)) return;
   const int advice = advices[next(lane, sizeof(advices) / sizeof(advices[0]))];
   if (advice == MADV_POPULATE_READ && !all_are(lane, first, count, readable)) return;
+  if (advice == MADV_FREE && board->keeps_freed) return;
   if (advice == MADV_POPULATE_WRITE && !all_are(lane, first, count, may_be_populated)) return;
   remember(lane, "madvise", first, count, (uint64_t)advice, 0);
   must(lane, madvise(at_page(lane, first), count * PAGE, advice) == 0);
@@ -169,6 +170,8 @@ void ask_what_is_there(struct lane* lane) {
   unsigned char bits[kMostRun];
   const int result = mincore(at_page(lane, first), count * PAGE, bits);
   const bool covered = all_are(lane, first, count, is_mapped);
+  remember(lane, covered ? "mincore" : "mincore with a hole", first, count, (uint64_t)result,
+           (uint64_t)errno);
   must(lane, covered ? result == 0 : result == -1 && errno == ENOMEM);
 }
 

@@ -2,6 +2,8 @@
 // file's calls of signal_of_load() and signal_of_store().
 #include "crowd_lane.h"
 
+#include <inttypes.h>
+
 // Of what was done before a failure that is about no page.
 enum { kShown = 24 };
 
@@ -9,7 +11,10 @@ struct crowd_board* board;
 int file = -1;
 unsigned depth;
 
+static _Thread_local struct lane* at_work;
+
 uint64_t next(struct lane* lane, uint64_t below) {
+  at_work = lane;
   lane->random ^= lane->random << 13;
   lane->random ^= lane->random >> 7;
   lane->random ^= lane->random << 17;
@@ -36,6 +41,26 @@ _Noreturn void fail_lane_at(struct lane* lane, const char* what, size_t page) {
             (unsigned long long)one->values[0], (unsigned long long)one->values[1]);
   }
   _exit(1);
+}
+
+// And what the host has there.
+void tell_of_page(void* address) {
+  struct lane* lane = at_work;
+  if (lane == NULL || (byte*)address < lane->window) return;
+  const size_t page = (size_t)((byte*)address - lane->window) / PAGE;
+  if (page >= kWindow) return;
+  FILE* maps = fopen("/proc/self/maps", "r");
+  char line[512];
+  while (maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
+    uintptr_t from = 0;
+    uintptr_t to = 0;
+    if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &from, &to) != 2) continue;
+    const uintptr_t at = (uintptr_t)address;
+    if (from <= at + 2 * PAGE && at < to + 2 * PAGE) dprintf(STDERR_FILENO, "  %s", line);
+  }
+  const struct page* model = &lane->pages[page];
+  remember(lane, "kind and inherited", page, 1, model->kind, model->inherited);
+  fail_lane_at(lane, "a page can be accessed as the model says", page);
 }
 
 _Noreturn void fail_lane(struct lane* lane, const char* what) { fail_lane_at(lane, what, kWindow); }
@@ -88,6 +113,8 @@ void look_at_cell(struct lane* lane, size_t page, unsigned cell) {
 }
 
 void look_at_page(struct lane* lane, size_t page) {
+  at_work = lane;
+  tell_more_of_fault = tell_of_page;
   if (!readable(&lane->pages[page])) {
     if (!one_in(lane, 8)) return;
     const int number = signal_of_load(at_page(lane, page));

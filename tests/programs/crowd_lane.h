@@ -73,6 +73,9 @@ extern unsigned depth;  // forks between the program and this process
 /// Content that is in no model, as a key.
 static const uint64_t kUnknown = UINT64_MAX;
 
+/// For tell_more_of_fault: what was done with the page that the thread's lane has there.
+void tell_of_page(void* address);
+
 /// A random number below this one.
 uint64_t next(struct lane* lane, uint64_t below);
 static inline bool one_in(struct lane* lane, uint64_t count) { return next(lane, count) == 0; }

@@ -273,7 +273,7 @@ static void take_step(struct lane* lane) {
   } else if (choice < 23) {
     use_heap(lane);
   } else if (choice < 24) {
-    if (one_in(lane, 8)) fork_child(lane);
+    if (one_in(lane, board->forks_in)) fork_child(lane);
   } else if (choice < 44) {
     load_some(lane);
   } else {
@@ -307,6 +307,7 @@ static void run(char** arguments) {
   check(file >= 0);
   find_minherit();
   catch_faults();
+  tell_more_of_fault = tell_of_page;
   struct lane* driven[kMostLanes];
   for (unsigned i = 0; i < lane_count; ++i) {
     struct lane* lane = driven[i] = &lanes[i];

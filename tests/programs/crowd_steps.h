@@ -21,6 +21,8 @@ struct crowd_page {
 };
 
 struct crowd_board {
+  uint32_t keeps_freed;  // what MADV_FREE is said of may stay: the host does not need the memory
+  uint32_t forks_in;     // one step in so many that could fork does
   uint64_t steps;  // taken by all until now
   uint32_t lanes;  // numbers given out
   uint32_t processes;

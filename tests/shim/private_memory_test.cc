@@ -124,6 +124,17 @@ TEST_CASE("what a call may make something else of is forgotten, the rest stays",
     CHECK_FALSE(f.knows(0, 1));
     CHECK(f.knows(1, 15));
   }
+  SECTION("MADV_DONTFORK, for a child has nothing there") {
+    TrapRequest advised = request(protocol::kCallMadvise, kAt + 4 * kPage, kPage);
+    advised.args[2] = MADV_DONTNEED;
+    f.memory.before(advised);
+    CHECK(f.knows(0, 16));
+    advised.args[2] = MADV_DONTFORK;
+    f.memory.before(advised);
+    CHECK(f.knows(0, 4));
+    CHECK_FALSE(f.knows(4, 1));
+    CHECK(f.knows(5, 11));
+  }
   SECTION("mremap of the end") {
     f.memory.before(request(protocol::kCallMremap, kAt + 15 * kPage, kPage));
     CHECK(f.knows(0, 15));
