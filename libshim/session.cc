@@ -145,6 +145,12 @@ long begin(const char*& what) {
   return 0;
 }
 
+// Without its parent's memory a child must not go on.
+[[noreturn]] void end_for_want_of_memory(long error) {
+  say("what a forked child gets of its parent's memory cannot be mapped: ", error_text(error));
+  end_process(VM_EXIT_NO_MEMORY);
+}
+
 // What a child has to set right in its address space; false when the server does not hear of it.
 bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int descriptor) {
   HostOpContext context;
@@ -153,8 +159,10 @@ bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int d
   int error = 0;
   const int failed_op = run_host_ops(reply.ops, reply.header.op_count, context, error);
   close_descriptor(descriptor);
+  if (failed_op >= 0) end_for_want_of_memory(error);
+  if (reply.header.error != 0) end_for_want_of_memory(reply.header.error);
   const bool final = (reply.header.flags & protocol::kReplyFinal) != 0;
-  if (final && failed_op < 0) return true;
+  if (final && (reply.header.flags & protocol::kReplyAcknowledge) == 0) return true;
   return say_done(socket, reply.header.sequence, failed_op, error);
 }
 

@@ -16,3 +16,5 @@
 #define VM_EXIT_NO_SERVER 127
 /// Exit status of a served program whose server went away.
 #define VM_EXIT_SERVER_LOST 126
+/// Exit status of a forked child that cannot have the memory its parent left it.
+#define VM_EXIT_NO_MEMORY 125

@@ -230,7 +230,11 @@ void move(struct lane* lane) {
   byte* result = mremap(at_page(lane, first), count * PAGE, new_count * PAGE,
                         in_place ? 0 : MREMAP_MAYMOVE | MREMAP_FIXED, at_page(lane, target));
   // What looks alike need not be one mapping.
-  if (result == MAP_FAILED && errno == EFAULT && !in_place) return;
+  if (result == MAP_FAILED && errno == EFAULT && !in_place) {
+    for (size_t i = 0; i < count; ++i) look_at_page(lane, first + i);
+    for (size_t i = 0; i < new_count; ++i) look_at_page(lane, target + i);
+    return;
+  }
   must(lane, result == at_page(lane, target));
   struct page moved[kMostRun];
   for (size_t i = 0; i < new_count; ++i) {

@@ -138,7 +138,11 @@ static void come_after(struct lane* lane, uint32_t id, const uint64_t (*noted)[C
     struct page* page = &lane->pages[number];
     if (!page->mapped) continue;
     if (page->inherited == NOT_AT_ALL) *page = (struct page){.mapped = false};
-    if (page->inherited == AS_ZEROES) memset(page->key, 0, sizeof(page->key));
+    if (page->inherited == AS_ZEROES) {
+      memset(page->key, 0, sizeof(page->key));
+      memset(page->base, 0, sizeof(page->base));
+      page->has_base = page->foreign = false;
+    }
     if (page->inherited == AS_A_COPY) {
       if (page->kind == FILE_SHARED) memcpy(page->key, noted[number], sizeof(page->key));
       if (page->kind == SHARED && page->foreign) page->key[0] = kUnknown;

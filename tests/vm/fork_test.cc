@@ -157,6 +157,30 @@ TEST_CASE("what a call of another thread took away while the parent forked is ta
   CHECK(f.program->pmap().apply(plan) == 0);
 }
 
+// The map says already that the host leaves the range out of forks, the host has not heard of it.
+TEST_CASE("a child is whole though another thread is in the middle of a call when its parent forks",
+          "[fork]") {
+  Fixture f;
+  const std::uint64_t changing = f.map(bsd::kShared, true);
+  const std::uint64_t copied = f.map(bsd::kShared, true);
+  REQUIRE(f.program->minherit(copied, 8 * kPage, bsd::kInheritCopy).ok());
+  f.program->store(copied, 5);
+  f.program->store(changing + kPage, 6);
+  REQUIRE(f.program->call(f.program->request(protocol::kCallFork, {7})).ok());
+  f.program->holds_plans = true;
+  const auto call = f.program->start(f.program->request(
+      protocol::kCallMinherit, {changing, 8 * kPage, bsd::kInheritCopy}));
+  while (f.machine.pump()) continue;
+  const auto child = f.program->fork_unannounced();
+  call->carry_out();
+  CHECK(call->result().ok());
+  REQUIRE(f.program->call(f.program->request(protocol::kCallForked, {7})).ok());
+  f.program->store(copied, 50);
+  f.program->store(changing + kPage, 60);
+  CHECK(child->load(copied) == 5);
+  CHECK(child->load(changing + kPage) == 6);
+}
+
 TEST_CASE("many generations keep apart what each stored", "[fork]") {
   Fixture f;
   const std::uint64_t at = f.map(kAnonPrivate, false);

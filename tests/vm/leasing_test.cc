@@ -221,6 +221,41 @@ TEST_CASE("a child has what its parent had mapped without having been heard", "[
   tenant.program.store(at, 2);
 }
 
+TEST_CASE("a child has nothing of what its parent had unmapped without having been heard", "[lease]") {
+  Tenant tenant;
+  const std::uint64_t at = tenant.map(8);
+  const auto elsewhere = tenant.program.mmap(kElsewhere, 8 * kPage, bsd::kReadWrite,
+                                             kAnonPrivate | bsd::kFixed);
+  REQUIRE(elsewhere.ok());
+  hal::Plan plan;
+  plan.add(Step::Kind::give_back, range_of(at + 2 * kPage, 3));
+  plan.add(Step::Kind::give_back, range_of(kElsewhere, 4));
+  REQUIRE(tenant.program.pmap().apply(plan) == 0);
+  const auto child = tenant.program.fork_unsettled();
+  child->space().settle_lease(true);
+  vm::VmMap& map = child->space().map();
+  CHECK(map.covers(range_of(at, 2)));
+  CHECK(map.is_free(range_of(at + 2 * kPage, 3)));
+  CHECK(map.covers(range_of(at + 5 * kPage, 3)));
+  CHECK(map.is_free(range_of(kElsewhere, 4)));
+  CHECK(map.covers(range_of(kElsewhere + 4 * kPage, 4)));
+}
+
+TEST_CASE("a child has what it gets of its own, also of an unheard parent", "[lease]") {
+  Tenant tenant({.personality = "freebsd-14"});
+  const auto shared =
+      tenant.program.mmap(0, 4 * kPage, bsd::kReadWrite, bsd::kShared | bsd::kAnon);
+  REQUIRE(shared.ok());
+  // The host leaves it out of the fork, and the child is to have zeroes there.
+  REQUIRE(tenant.program.minherit(shared.value, 4 * kPage, bsd::kInheritZero).ok());
+  const auto child = tenant.program.fork_unsettled();
+  child->space().settle_lease(true);
+  hal::Plan plan;
+  child->space().settle(plan);
+  REQUIRE(child->pmap().apply(plan) == 0);
+  child->store(shared.value, 3);
+}
+
 TEST_CASE("a child of a parent that has been heard has nothing of its lease", "[lease]") {
   Tenant tenant;
   const VirtualRange lease = tenant.lease();

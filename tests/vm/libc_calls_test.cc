@@ -98,7 +98,7 @@ TEST_CASE("a child takes over protection that its parent has not told of yet", "
   REQUIRE(heap.program.pmap().apply(plan) == 0);
   const auto child = heap.program.fork();
   CHECK(heap.protection_of(*child, 0) == Protection::none());
-  child->space().follow_protection();
+  child->space().settle_lease(true);
   CHECK(heap.protection_of(*child, 0) == Protection(bsd::kReadWrite));
   CHECK(heap.protection_of(*child, 3) == Protection(bsd::kReadWrite));
   CHECK(heap.protection_of(*child, 4) == Protection::none());

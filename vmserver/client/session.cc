@@ -340,9 +340,7 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   } else {
     spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
   }
-  const bool unheard = std::exchange(unheard_, false);
-  space_->settle_lease(unheard);
-  if (unheard) space_->follow_protection();
+  space_->settle_lease(std::exchange(unheard_, false));
   // Its userfaultfd first: what comes next may need it.
   const protocol::TrapRequest to{};
   if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get())) {

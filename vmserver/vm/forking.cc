@@ -179,6 +179,8 @@ void VmSpace::keep_clear_of(VirtualRange range) {
   }
 }
 
+// Whatever is there: another thread of the parent may have been in the middle of a call, and the child
+// has the old mapping.
 void VmSpace::settle(hal::Plan& plan) {
   const std::lock_guard guard(lock_);
   for (VirtualRange range : rebuilt_) {
@@ -189,10 +191,9 @@ void VmSpace::settle(hal::Plan& plan) {
         step.backing = entry.object->backing();
         step.sharing = entry.sharing;
         step.page = entry.page_at(part.start());
-        step.enable = true;
         plan.protect(part, entry.protection);
       } else {
-        plan.add(Step::Kind::claim, part).protection = entry.protection;
+        plan.add(Step::Kind::replace, part).protection = entry.protection;
         plan.add(Step::Kind::inherit, part).inheritance = entry.inherit;
       }
       if (entry.no_core) plan.add(Step::Kind::dump, part).enable = false;

@@ -1,5 +1,8 @@
 // What a program maps and unmaps by itself: see "Calls without a round trip" in docs/architecture.md.
+#include <algorithm>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include <spdlog/spdlog.h>
 
@@ -82,23 +85,55 @@ void VmSpace::inherit_lease(VmSpace& child) {
 void VmSpace::settle_lease(bool unheard) {
   const std::lock_guard guard(lock_);
   const VirtualRange range = std::exchange(inherited_lease_, VirtualRange());
-  if (range.empty()) return;
-  VirtualAddress reached = range.start();
-  const auto nothing_up_to = [&](VirtualAddress end) {
-    if (reached < end) map_.erase(VirtualRange(reached, end));
-  };
   if (unheard) {
-    try {
-      for (const hal::HostMapping& mapping : pmap_->host_mappings(range)) {
-        nothing_up_to(std::min(mapping.range.start(), range.end()));
-        reached = std::max(reached, mapping.range.end());
-      }
-    } catch (const std::system_error& error) {
-      spdlog::warn("what a child has of its parent's lease: {}", error.what());
-      return;  // nothing else is put there
+    follow_host();
+  } else if (!range.empty()) {
+    map_.erase(range);
+  }
+}
+
+// What is to be rebuilt is not there yet; of stacks a program does nothing by itself.
+void VmSpace::follow_host() {
+  std::vector<hal::HostMapping> mappings;
+  try {
+    mappings = pmap_->host_mappings(layout_.bounds);
+  } catch (const std::system_error& error) {
+    spdlog::warn("what a child has of its parent's memory: {}", error.what());
+    return;  // nothing else is put there
+  }
+  const auto may_differ = [&](const MapEntry& entry) {
+    return entry.source == Source::anonymous && !entry.stack &&
+           std::none_of(rebuilt_.begin(), rebuilt_.end(),
+                        [&](VirtualRange rebuilt) { return rebuilt.overlaps(entry.range); });
+  };
+  VirtualAddress reached = layout_.bounds.start();
+  const auto nothing_up_to = [&](VirtualAddress end) {
+    if (end <= reached) return;
+    const VirtualRange hole(reached, end);
+    std::vector<VirtualRange> gone;
+    map_.for_each_in(hole, [&](MapEntry& entry) {
+      if (may_differ(entry)) gone.push_back(entry.range.intersect(hole));
+    });
+    for (VirtualRange range : gone) {
+      forget_swapped(range);
+      map_.erase(range);
+    }
+  };
+  for (const hal::HostMapping& mapping : mappings) {
+    nothing_up_to(mapping.range.start());
+    reached = std::max(reached, mapping.range.end());
+    std::vector<VirtualRange> changed;
+    map_.for_each_in(mapping.range, [&](MapEntry& entry) {
+      if (entry.protection == mapping.protection || !may_differ(entry)) return;
+      changed.push_back(entry.range.intersect(mapping.range));
+    });
+    for (VirtualRange range : changed) {
+      map_.clip(range);
+      map_.find(range.start())->protection = mapping.protection;
+      map_.simplify(range);
     }
   }
-  nothing_up_to(range.end());
+  nothing_up_to(layout_.bounds.end());
 }
 
 }  // namespace vm

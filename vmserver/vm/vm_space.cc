@@ -80,29 +80,6 @@ void VmSpace::forget_removed() {
   if (!removed_.empty() && !pmap_->forking()) removed_.clear();
 }
 
-void VmSpace::follow_protection() {
-  const std::lock_guard guard(lock_);
-  std::vector<hal::HostMapping> mappings;
-  try {
-    mappings = pmap_->host_mappings(layout_.bounds);
-  } catch (const std::system_error& error) {
-    spdlog::warn("protection of a child's memory: {}", error.what());
-    return;
-  }
-  for (const hal::HostMapping& mapping : mappings) {
-    std::vector<VirtualRange> changed;
-    map_.for_each_in(mapping.range, [&](MapEntry& entry) {
-      if (entry.source != Source::anonymous || entry.protection == mapping.protection) return;
-      changed.push_back(entry.range.intersect(mapping.range));
-    });
-    for (VirtualRange range : changed) {
-      map_.clip(range);
-      map_.find(range.start())->protection = mapping.protection;
-      map_.simplify(range);
-    }
-  }
-}
-
 void VmSpace::undo(Call& call, const Answer& answer, Error error) {
   Answer result;
   result.error = error;

@@ -65,12 +65,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
 
   /// What is left of it; its start is where the next mapping goes. Ends at 0 when there is none.
   hal::VirtualRange lease();
-  /// A forked child has spoken up. Its parent may have mapped memory in its lease that a child has and
-  /// nobody has heard of, if `unheard`: it stays until then as if all of it were there.
+  /// A forked child has spoken up. If its parent may have done something unheard, what
+  /// private memory the child has is taken from the host: until then it is as if all of the lease were
+  /// there.
   void settle_lease(bool unheard);
-  /// Takes the protection of private memory from what the host has: the program may have changed it
-  /// without having been heard.
-  void follow_protection();
   /// The plan that went along with `answer` failed with `error`: takes back what the call did. Ends
   /// the call, or has the program make it again where the room it claimed was not free.
   void undo(Call& call, const Answer& answer, Error error);
@@ -210,6 +208,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void keep_for_lease(hal::VirtualRange range);
   void end_lease();
   void inherit_lease(VmSpace& child);
+  /// What private memory there is, and with what protection.
+  void follow_host();
   void fault_private(MapEntry& entry, hal::VirtualAddress page, bool write, std::uint64_t number,
                      FaultWindow::Span span);
   /// The same where memory is limited.
