@@ -73,6 +73,12 @@ void PrivateMemory::after(const protocol::TrapRequest& request, uint64_t value) 
   add({value, value + (request.args[1] + kPage - 1) / kPage * kPage});
 }
 
+void PrivateMemory::put(Range& slot, Range range) {
+  __atomic_store_n(&slot.end, 0, __ATOMIC_RELEASE);
+  __atomic_store_n(&slot.start, range.start, __ATOMIC_RELEASE);
+  __atomic_store_n(&slot.end, range.end, __ATOMIC_RELEASE);
+}
+
 void PrivateMemory::add(Range range) {
   for (Range& known : ranges_) {
     if (known.start >= known.end || (known.end != range.start && range.end != known.start)) continue;
@@ -82,10 +88,10 @@ void PrivateMemory::add(Range range) {
   }
   for (Range& slot : ranges_) {
     if (slot.start < slot.end) continue;
-    slot = range;
+    put(slot, range);
     return;
   }
-  ranges_[next_] = range;
+  put(ranges_[next_], range);
   next_ = (next_ + 1) % kMost;
 }
 
@@ -101,7 +107,7 @@ void PrivateMemory::forget(uint64_t start, uint64_t bytes) {
     range.end = from;
     if (above.start >= above.end) continue;
     if (range.start >= range.end) {
-      range = above;
+      put(range, above);
     } else {
       add(above);
     }

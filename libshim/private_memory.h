@@ -33,6 +33,8 @@ class PrivateMemory {
   };
   static constexpr size_t kMost = 64;
 
+  /// Another thread may fork in the middle: what its child sees of it until then is nothing.
+  static void put(Range& slot, Range range);
   void add(Range range);
 
   Range ranges_[kMost] = {};

@@ -167,8 +167,9 @@ bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int d
 }
 
 // A new session for an address space that the server knows already: a forked child's, or one whose
-// program has closed the socket. `over` is a socket to ask over, or -1 for a new connection.
-bool adopt(int over) {
+// program has closed the socket. `over` is a socket to ask over, or -1 for a new connection. With `last`
+// that is closed once it has been asked: there may be no other number for what the answer brings.
+bool adopt(int over, bool last) {
   protocol::Adopt request{};
   request.magic = protocol::kAdoptMagic;
   request.version = protocol::kVersion;
@@ -179,7 +180,10 @@ bool adopt(int over) {
   int pair[2] = {-1, -1};
   int socket = -1;
   if (over >= 0) {
-    if (failed(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))) return false;
+    if (failed(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))) {
+      if (last) close_descriptor(over);
+      return false;
+    }
     socket = pair[0];
   } else {
     const long connected = connect_to_server(self.path);
@@ -196,6 +200,7 @@ bool adopt(int over) {
     sent = send(over, &request, sizeof(request), passed.descriptors(), passed.count());
   }
   close_descriptor(pair[1]);
+  if (last) close_descriptor(over);
 
   protocol::TrapReply reply;
   Received answered;
@@ -261,8 +266,7 @@ void become_child(bool own_table) {
   for (const int one : theirs) {
     if (own_table && identity_of(one) == self.userfaultfd_identity) close_descriptor(one);
   }
-  if (!(intact && adopt(socket)) && !adopt(-1)) end_server_lost(false);
-  if (own_table && intact) close_descriptor(socket);
+  if (!(intact && adopt(socket, own_table)) && !adopt(-1, false)) end_server_lost(false);
   if (self.spare < 0) make_spare();
 }
 
@@ -301,7 +305,7 @@ void check_descriptors() {
       identity_of(self.userfaultfd) == self.userfaultfd_identity) {
     return;
   }
-  if (!take_back() && !adopt(-1)) end_server_lost(false);
+  if (!take_back() && !adopt(-1, false)) end_server_lost(false);
 }
 
 bool say_done(int socket, uint32_t sequence, int failed_op, int error) {

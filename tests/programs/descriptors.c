@@ -101,14 +101,16 @@ static void become_unserved(char** arguments) {
   check(false);
 }
 
-static void fork_deeper(int depth, const byte* at) {
+// `copied`: shared memory that a child gets a copy of.
+static void fork_deeper(int depth, const byte* at, const byte* copied) {
   check_error(EMFILE, dup(0) < 0);
   const pid_t child = fork();
   if (child == 0) {
     check(is_pattern(at, 64 * PAGE, 0));
+    check(is_pattern(copied, 64 * PAGE, 7));
     byte* own = map_private(64 * PAGE);
     fill_pattern(own, 64 * PAGE, 0);
-    if (depth > 0) fork_deeper(depth - 1, at);
+    if (depth > 0) fork_deeper(depth - 1, at, copied);
     _exit(0);
   }
   check_child(child);
@@ -119,8 +121,13 @@ static void fork_with_none_left(char** arguments) {
   (void)arguments;
   byte* at = map_private(64 * PAGE);
   fill_pattern(at, 64 * PAGE, 0);
+  byte* copied = map_shared(64 * PAGE);
+  fill_pattern(copied, 64 * PAGE, 7);
+  int (*minherit)(void*, size_t, int) = NULL;
+  *(void**)&minherit = dlsym(RTLD_DEFAULT, "minherit");
+  check(minherit != NULL && minherit(copied, 64 * PAGE, 1 /* INHERIT_COPY */) == 0);
   while (dup(0) >= 0) continue;
-  fork_deeper(3, at);
+  fork_deeper(3, at, copied);
   for (int round = 0; round < 3; ++round) {
     byte* shared = map_shared(64 * PAGE);
     fill_pattern(shared, 64 * PAGE, 0);
