@@ -41,7 +41,8 @@ long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
 }
 
 // What is one mapping to the server can be several to the host. Before Linux 6.17 that moves only
-// one at a time, and says EFAULT before it does anything: halves lead to the borders.
+// one at a time, and says EFAULT before it does anything: halves lead to the borders. If one does not go,
+// what went comes back.
 long move_parts(uint64_t from, uint64_t bytes, uint64_t to) {
   constexpr uint64_t kPage = 4096;
   const long moved = sys(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
@@ -50,7 +51,9 @@ long move_parts(uint64_t from, uint64_t bytes, uint64_t to) {
   const long first = move_parts(from, half, to);
   if (failed(first)) return first;
   const long second = move_parts(from + half, bytes - half, to + half);
-  return failed(second) ? second : first;
+  if (!failed(second)) return first;
+  const long back = move_parts(to, half, from);
+  return failed(back) ? back : second;
 }
 
 long unregister(const HostOp& op, int userfaultfd) {

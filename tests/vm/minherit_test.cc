@@ -251,6 +251,36 @@ TEST_CASE("what another thread cuts off after a fork was announced leaves the re
   CHECK(program.load(at + 2 * kPage) == 12);
 }
 
+// The host has moved other memory to where the map still has what children get a copy of.
+TEST_CASE("a child has its copies though another thread is just moving memory over one",
+          "[minherit]") {
+  TestMachine machine;
+  Program program(machine);
+  program.abi = protocol::kAbiLinux;
+  const auto map = [&](std::uint64_t how) {
+    return program.mmap(0, kPage, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | how).value;
+  };
+  const std::uint64_t from = map(MAP_PRIVATE);
+  const std::uint64_t target = map(MAP_SHARED);
+  const std::uint64_t at = map(MAP_SHARED);
+  REQUIRE(target < at);
+  REQUIRE(program.minherit(target, kPage, bsd::kInheritCopy).ok());
+  REQUIRE(program.minherit(at, kPage, bsd::kInheritCopy).ok());
+  program.store(from, 9);
+  program.store(at, 7);
+  REQUIRE(program.call(program.request(protocol::kCallFork, {1})).ok());
+  std::unique_ptr<Program> child;
+  program.after_plan = [&] {
+    if (!child) child = program.fork_unannounced();
+  };
+  REQUIRE(program.mremap(from, kPage, kPage, MREMAP_MAYMOVE | MREMAP_FIXED, target).ok());
+  program.after_plan = {};
+  REQUIRE(program.call(program.request(protocol::kCallForked, {1})).ok());
+  REQUIRE(child);
+  CHECK(program.load(target) == 9);
+  CHECK(child->load(at) == 7);
+}
+
 TEST_CASE("copies for children go with the last fork that was announced", "[minherit]") {
   TestMachine machine;
   Program program(machine);
