@@ -42,15 +42,15 @@ long host_call_on(const HostOp& op, const protocol::TrapRequest& request) {
 
 // What is one mapping to the server can be several to the host. Before Linux 6.17 that moves only
 // one at a time, and says EFAULT before it does anything: halves lead to the borders. If one does not go,
-// what went comes back.
-long move_parts(uint64_t from, uint64_t bytes, uint64_t to) {
+// what went comes back. `flags`: MREMAP_DONTUNMAP, or none.
+long move_parts(uint64_t from, uint64_t bytes, uint64_t to, int flags = 0) {
   constexpr uint64_t kPage = 4096;
-  const long moved = sys(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+  const long moved = sys(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | flags, to);
   if (moved != -EFAULT || bytes <= kPage) return moved;
   const uint64_t half = bytes / 2 / kPage * kPage;
-  const long first = move_parts(from, half, to);
+  const long first = move_parts(from, half, to, flags);
   if (failed(first)) return first;
-  const long second = move_parts(from + half, bytes - half, to + half);
+  const long second = move_parts(from + half, bytes - half, to + half, flags);
   if (!failed(second)) return first;
   const long back = move_parts(to, half, from);
   return failed(back) ? back : second;
@@ -67,22 +67,6 @@ long move(const HostOp& op, int userfaultfd) {
   const long unregistered = unregister(op, userfaultfd);
   if (failed(unregistered)) return unregistered;
   return move_parts(op.address, op.bytes, op.a);
-}
-
-// Private pages leave the range in one step, and it stays registered. Where the host has several
-// mappings, the parts that went come back if one does not go.
-long take_away(uint64_t from, uint64_t bytes, uint64_t to) {
-  constexpr uint64_t kPage = 4096;
-  const long taken =
-      sys(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
-  if (taken != -EFAULT || bytes <= kPage) return taken;
-  const uint64_t half = bytes / 2 / kPage * kPage;
-  const long first = take_away(from, half, to);
-  if (failed(first)) return first;
-  const long second = take_away(from + half, bytes - half, to + half);
-  if (!failed(second)) return first;
-  const long back = move_parts(to, half, from);
-  return failed(back) ? back : second;
 }
 
 long copy_out(const HostOp& op, int descriptor) {
@@ -138,7 +122,8 @@ long run_one(const HostOp& op, HostOpContext& context) {
     case HostOp::kMove:
       return move(op, context.userfaultfd);
     case HostOp::kTakeAway:
-      return take_away(op.address, op.bytes, op.a);
+      // Private pages leave the range in one step, and it stays registered.
+      return move_parts(op.address, op.bytes, op.a, MREMAP_DONTUNMAP);
     case HostOp::kCopyOut:
       return copy_out(op, context.descriptor);
     case HostOp::kAdvise:

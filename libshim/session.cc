@@ -159,11 +159,11 @@ bool settle(int socket, const protocol::TrapReply& reply, int userfaultfd, int d
   int error = 0;
   const int failed_op = run_host_ops(reply.ops, reply.header.op_count, context, error);
   close_descriptor(descriptor);
-  if (failed_op >= 0) end_for_want_of_memory(error);
-  if (reply.header.error != 0) end_for_want_of_memory(reply.header.error);
+  if (failed_op < 0) error = reply.header.error;
+  if (error != 0) end_for_want_of_memory(error);
   const bool final = (reply.header.flags & protocol::kReplyFinal) != 0;
   if (final && (reply.header.flags & protocol::kReplyAcknowledge) == 0) return true;
-  return say_done(socket, reply.header.sequence, failed_op, error);
+  return say_done(socket, reply.header.sequence, failed_op, 0);
 }
 
 // A new session for an address space that the server knows already: a forked child's, or one whose
