@@ -49,6 +49,16 @@ TEST_CASE("clients that hang up in the middle leave nothing") {
   check_harmless({"closing"}, false);
 }
 
+TEST_CASE("a program that is killed while it begins is not complained of") {
+  ServerUnderTest server;
+  support::Command command = server.command({"hostile", "stillborn", server.socket()});
+  command.environment = support::plain_environment();
+  CHECK(support::run(command).text() == kOk);
+  INFO(server.log());
+  CHECK(server.log().find("it ended while it began") != std::string::npos);
+  CHECK(server.statistics().sessions_rejected == 0);
+}
+
 TEST_CASE("an absurd handshake harms nobody") { check_harmless({"absurd_handshake"}, true); }
 
 TEST_CASE("continuing a call that was never made ends its own session only") {

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +15,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "protocol/trap_frame.h"
@@ -272,6 +276,24 @@ void closing(const char* path) {
   }
 }
 
+// What a program sends that is killed while it begins: from a process whose memory is gone.
+void stillborn(const char* path) {
+  const int socket = connect_to(path);
+  const int device = greeted(socket);
+  int ends[2];
+  if (pipe(ends) != 0) fail("pipe");
+  const pid_t child = static_cast<pid_t>(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
+  if (child == 0) {
+    const Handshake its = prepare(device);
+    _exit(write(ends[1], &its, sizeof(its)) == sizeof(its) ? 0 : 1);
+  }
+  Handshake own{};
+  int status = -1;
+  if (child < 0 || waitpid(child, &status, 0) != child || status != 0) fail("a process for this");
+  if (read(ends[0], &own, sizeof(own)) != sizeof(own)) fail("read of its handshake");
+  if (begin(socket, own)) fail("memory that is gone was served");
+}
+
 void absurd_handshake(const char* path) {
   const uint64_t values[] = {
       0, 1, kPage - 1, ~uint64_t{0}, ~uint64_t{4095}, uint64_t{1} << 63, uint64_t{1} << 47};
@@ -428,6 +450,7 @@ int main(int argc, char** argv) {
                         {"too_long_a_frame", too_long_a_frame},
                         {"wrong_descriptors", wrong_descriptors},
                         {"closing", closing},
+                        {"stillborn", stillborn},
                         {"absurd_handshake", absurd_handshake},
                         {"strange_continuations", strange_continuations},
                         {"unacknowledged", unacknowledged},

@@ -204,6 +204,12 @@ void Session::reject(const std::string& why) {
   close(why);
 }
 
+void Session::cannot_begin(hal::Pmap& pmap, const std::string& why) {
+  // Nothing is wrong with a program that is killed while it begins.
+  if (pmap.alive()) return reject(why);
+  close("it ended while it began");
+}
+
 void Session::begin(const ReceivedFrame& frame) {
   protocol::Begin request{};
   std::memcpy(&request, buffer_.data(), sizeof(request));
@@ -231,12 +237,12 @@ void Session::begin(const ReceivedFrame& frame) {
     find_program(*pmap, VirtualAddress(request.program_headers), layout);
     userfaultfd_.assign(fcntl(pmap->userfaultfd().get(), F_DUPFD_CLOEXEC, 0));
   } catch (const std::system_error& error) {
-    return reject(error.what());
+    return cannot_begin(*pmap, error.what());
   }
   pmap_ = pmap.get();
   name_process();
   space_ = vm::VmSpace::make(server_.machine(), std::move(pmap), layout);
-  if (!write_nameplate()) return reject("its nameplate cannot be written");
+  if (!write_nameplate()) return cannot_begin(*pmap_, "its nameplate cannot be written");
   serving_ = true;
   spdlog::info("program {}: served as space {}", pid_.load(), id_);
   serve_faults();

@@ -81,6 +81,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void on_continue();
   void on_stub(const ReceivedFrame& frame);
   void reject(const std::string& why);
+  /// Ends a session whose beginning failed: what `pmap` is of may have ended.
+  void cannot_begin(hal::Pmap& pmap, const std::string& why);
   static void make_secret(std::array<std::uint64_t, 2>& secret);
   void read_peer();
   void watch_process();
