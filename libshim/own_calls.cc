@@ -21,14 +21,20 @@ constexpr uint64_t kBrought = 16 * kPage;
 // Before anything is done: a child forked in between has to say that the server may not have heard.
 void begin_unheard() { self.unheard = true; }
 
+void note(const protocol::TrapRequest& request) {
+  protocol::NoteRing& ring = *self.notes;
+  const uint32_t written = ring.written.load(std::memory_order_relaxed);
+  protocol::Note& next = ring.notes[written % protocol::NoteRing::kNotes];
+  next.call = request.call;
+  for (unsigned i = 0; i < 3; ++i) next.args[i] = request.args[i];
+  ring.written.store(written + 1, std::memory_order_release);
+}
+
 // What has been done is said before anything else is.
 void tell(protocol::TrapRequest request) {
+  if (self.notes != nullptr) return note(request);
   request.flags |= protocol::kRequestDone;
   if (failed(send_request(request, -1))) end_server_lost(false);
-}
-void tell_at_once(protocol::TrapRequest request) {
-  request.flags |= protocol::kRequestDone;
-  if (failed(send(self.socket, &request, sizeof(request), nullptr, 0))) tell(request);
 }
 
 uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
@@ -56,26 +62,6 @@ Result protect(const protocol::TrapRequest& request) {
   said.args[1] = whole_pages(request.args[1]);
   tell(said);
   return {};
-}
-
-// What is in private memory nobody but the kernel knows, where nothing is taken out of it. What it does
-// not do (to locked memory) the server is asked for.
-bool throws_away(const protocol::TrapRequest& request) {
-  return request.call == protocol::kCallMadvise && request.abi == protocol::kAbiLinux &&
-         (request.args[2] == MADV_DONTNEED || request.args[2] == MADV_FREE) && !self.pages_leave &&
-         is_own(request) && !failed(host_call(request.call, request.abi, request.args));
-}
-
-bool asks_for_core(const protocol::TrapRequest& request) {
-  return request.call == protocol::kCallMincore && request.abi == protocol::kAbiLinux &&
-         request.args[3] == 0 && !self.pages_leave && is_own(request);
-}
-
-// The value is how many pages have been answered for.
-Result ask_for_core(const protocol::TrapRequest& request) {
-  const long asked = host_call(request.call, request.abi, request.args);
-  if (failed(asked)) return {0, static_cast<int>(-asked)};
-  return {static_cast<long>(whole_pages(request.args[1]) / kPage), 0};
 }
 
 // Every personality says yes to this one, unless there is a limit. Where memory is limited there is no
@@ -130,7 +116,7 @@ bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
   done.args[0] = start;
   done.args[1] = bytes;
   done.args[2] = brought;
-  tell_at_once(done);  // the descriptors were looked at a moment ago
+  tell(done);
   result = {static_cast<long>(start), 0};
   return true;
 }
@@ -157,6 +143,12 @@ Result unmap(const protocol::TrapRequest& request) {
 
 }  // namespace
 
+bool may_note() {
+  if (self.notes == nullptr) return true;
+  const uint32_t written = self.notes->written.load(std::memory_order_relaxed);
+  return written - self.notes->read.load(std::memory_order_acquire) < protocol::NoteRing::kNotes;
+}
+
 bool did_by_itself(protocol::TrapRequest& request, Result& result) {
   if (!self.may_tell) return false;
   if (may_be_leased(request)) {
@@ -175,11 +167,25 @@ bool did_by_itself(protocol::TrapRequest& request, Result& result) {
     result = unmap(request);
     return true;
   }
-  if (asks_for_core(request)) {
-    result = ask_for_core(request);
-    return true;
+  return false;
+}
+
+// What is in private memory nobody but the kernel knows, where nothing is taken out of it.
+bool concerns_nobody(const protocol::TrapRequest& request, Result& result) {
+  const bool asks = request.call == protocol::kCallMincore && request.args[3] == 0;
+  const bool throws_away = request.call == protocol::kCallMadvise &&
+                           (request.args[2] == MADV_DONTNEED || request.args[2] == MADV_FREE);
+  if ((!asks && !throws_away) || request.abi != protocol::kAbiLinux || !self.may_tell ||
+      self.pages_leave || !is_own(request)) {
+    return false;
   }
-  return throws_away(request);
+  const long done = host_call(request.call, request.abi, request.args);
+  // What it does not do to locked memory the server is asked for.
+  if (failed(done) && throws_away) return false;
+  result.error = failed(done) ? static_cast<int>(-done) : 0;
+  // How many pages have been answered for.
+  result.value = asks && !failed(done) ? static_cast<long>(whole_pages(request.args[1]) / kPage) : 0;
+  return true;
 }
 
 }  // namespace shim

@@ -7,8 +7,16 @@
 
 namespace shim {
 
+/// madvise and mincore where they change nothing that anybody else knows: done, and what came of it, or
+/// false. Needs no lock: whoever has another thread map and unmap the same memory meanwhile has either.
+bool concerns_nobody(const protocol::TrapRequest& request, Result& result);
+
+/// Whether what is done by itself can be written down: there is room among the notes. Needs the session's
+/// lock.
+bool may_note();
+
 /// Does the call, if it is one of those, and says what came of it. False when the server is to be asked;
-/// nothing has been done then, but perhaps a flag added to the request. Needs the session's lock.
+/// nothing has been done then, but perhaps a flag added to the request. Needs the session's lock, and may_note().
 bool did_by_itself(protocol::TrapRequest& request, Result& result);
 
 }  // namespace shim

@@ -13,7 +13,10 @@ bool PrivateMemory::contains(uint64_t start, uint64_t bytes) const {
   const uint64_t end = start + bytes;
   if (end <= start || start % kPage != 0 || end % kPage != 0) return false;
   for (const Range& range : ranges_) {
-    if (range.start <= start && end <= range.end) return true;
+    const uint64_t until = __atomic_load_n(&range.end, __ATOMIC_ACQUIRE);
+    if (until < end || __atomic_load_n(&range.start, __ATOMIC_ACQUIRE) > start) continue;
+    // Both of one and the same range: put() takes the end away first.
+    if (__atomic_load_n(&range.end, __ATOMIC_ACQUIRE) == until) return true;
   }
   return false;
 }
@@ -82,8 +85,8 @@ void PrivateMemory::put(Range& slot, Range range) {
 void PrivateMemory::add(Range range) {
   for (Range& known : ranges_) {
     if (known.start >= known.end || (known.end != range.start && range.end != known.start)) continue;
-    known.start = known.start < range.start ? known.start : range.start;
-    known.end = known.end > range.end ? known.end : range.end;
+    if (range.start < known.start) __atomic_store_n(&known.start, range.start, __ATOMIC_RELEASE);
+    if (range.end > known.end) __atomic_store_n(&known.end, range.end, __ATOMIC_RELEASE);
     return;
   }
   for (Range& slot : ranges_) {
@@ -104,7 +107,7 @@ void PrivateMemory::forget(uint64_t start, uint64_t bytes) {
   for (Range& range : ranges_) {
     if (range.end <= from || to <= range.start) continue;
     const Range above{to, range.end};
-    range.end = from;
+    __atomic_store_n(&range.end, from, __ATOMIC_RELEASE);
     if (above.start >= above.end) continue;
     if (range.start >= range.end) {
       put(range, above);

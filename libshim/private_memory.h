@@ -4,7 +4,7 @@
 // call since has made anything else of them. What is in here is the program's own anonymous memory to the
 // server, whatever the program did; what is not may be that as well.
 //
-// A plain data structure of fixed size; needs the session's lock.
+// A plain data structure of fixed size. Changing it needs the session's lock.
 #pragma once
 
 #include <stddef.h>
@@ -16,7 +16,8 @@ namespace shim {
 
 class PrivateMemory {
  public:
-  /// Whether the range is page-aligned, not empty, and all of it known.
+  /// Whether the range is page-aligned, not empty, and all of it known. What another thread changes
+  /// meanwhile counts as it was or as it is.
   bool contains(uint64_t start, uint64_t bytes) const;
   /// A call is about to be made: what it may make something else of is forgotten.
   void before(const protocol::TrapRequest& request);
@@ -33,7 +34,7 @@ class PrivateMemory {
   };
   static constexpr size_t kMost = 64;
 
-  /// Another thread may fork in the middle: what its child sees of it until then is nothing.
+  /// Another thread may look or fork in the middle: what it sees of it until then is nothing.
   static void put(Range& slot, Range range);
   void add(Range range);
 

@@ -85,7 +85,20 @@ long show_board(int descriptor) {
   return page;
 }
 
-// Steps 1 to 3 of a session (protocol/trap_frame.h). Returns a negative errno and what failed.
+// What is done by itself is written down there from here on; the descriptor is closed.
+void note_at(int descriptor) {
+  if (descriptor < 0) return;
+  const long page = sys(SYS_mmap, 0, kPage, 3 /* read, write */, MAP_SHARED, descriptor, 0);
+  close_descriptor(descriptor);
+  if (failed(page)) return;
+  if (failed(sys(SYS_madvise, page, kPage, MADV_DONTFORK))) {
+    sys(SYS_munmap, page, kPage);
+    return;
+  }
+  self.notes = reinterpret_cast<protocol::NoteRing*>(page);
+}
+
+// Steps 1 to 4 of a session (protocol/trap_frame.h). Returns a negative errno and what failed.
 long begin(const char*& what) {
   what = "connect";
   const long socket = connect_to_server(self.path);
@@ -139,6 +152,12 @@ long begin(const char*& what) {
   what = "the file board";
   const long shown = show_board(answered.descriptor);
   if (failed(shown)) return shown;
+
+  what = "a place for notes";
+  const Received notes = receive(static_cast<int>(socket), &reply, sizeof(reply));
+  if (failed(notes.bytes)) return notes.bytes;
+  if (notes.bytes < static_cast<long>(sizeof(reply.header))) return -ECONNRESET;
+  note_at(notes.descriptor);
 
   self.nameplate = reinterpret_cast<const protocol::Nameplate*>(nameplate);
   keep(static_cast<int>(socket), static_cast<int>(userfaultfd), true);
@@ -211,6 +230,13 @@ bool adopt(int over, bool last) {
     return false;
   }
   const int userfaultfd = answered.descriptor;
+  answered = receive(socket, &reply, sizeof(reply));
+  if (answered.bytes < static_cast<long>(sizeof(reply.header))) {
+    close_descriptor(socket);
+    close_descriptor(userfaultfd);
+    return false;
+  }
+  note_at(answered.descriptor);
   while ((reply.header.flags & protocol::kReplyFinal) == 0) {
     answered = receive(socket, &reply, sizeof(reply));
     if (answered.bytes < static_cast<long>(sizeof(reply.header)) ||
@@ -257,6 +283,7 @@ void start_session() {
 void become_child(bool own_table) {
   self.lock.reset();
   self.changing.reset();
+  self.notes = nullptr;  // the parent's; there is nothing here
   const int socket = self.socket;
   const int userfaultfd = self.userfaultfd;
   const bool intact = identity_of(socket) == self.socket_identity;

@@ -166,8 +166,19 @@ bool may_write(int descriptor) {
   return failed(flags) || (flags & O_ACCMODE) != O_RDONLY;
 }
 
+// Needs the lock. What the program does by itself can be written down from here on.
+void make_room_for_notes() {
+  if (may_note()) return;
+  constexpr uint64_t kNothing[6] = {};
+  protocol::TrapRequest request = make_request(protocol::kCallNotes, kNothing, protocol::kAbiLinux);
+  const Outcome outcome = carry_out(request, -1, nullptr, nullptr);
+  if (outcome.result.error != 0 || !may_note()) end_server_lost(false);
+  self.unheard = false;
+}
+
 Result call_in_turn(protocol::TrapRequest& request, int descriptor, DataSink sink, void* context) {
   self.lock.acquire();
+  make_room_for_notes();
   Outcome outcome;
   if (did_by_itself(request, outcome.result)) {
     self.lock.release();
@@ -210,6 +221,7 @@ Result call(protocol::CallNumber number, const uint64_t (&args)[6], int descript
             protocol::Abi abi, uint16_t flags, DataSink sink, void* context) {
   protocol::TrapRequest request = make_request(number, args, abi);
   request.flags = flags;
+  if (Result result; concerns_nobody(request, result)) return result;
   SignalsBlocked blocked;
   const bool waits = waits_for_changes(request);
   if (waits) self.changing.acquire();

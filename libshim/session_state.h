@@ -10,6 +10,7 @@
 #include "libshim/private_memory.h"
 #include "libshim/syscall.h"
 #include "protocol/linger.h"
+#include "protocol/note_ring.h"
 #include "protocol/paths.h"
 #include "protocol/trap_frame.h"
 
@@ -49,6 +50,7 @@ struct SessionState {
   Identity userfaultfd_identity;
   const protocol::Nameplate* nameplate = nullptr;
   volatile int* parent_mark = nullptr;  // 1; wiped on fork
+  protocol::NoteRing* notes = nullptr;  // none: what is done by itself is told with a message each
   uint32_t sequence = 0;
   unsigned page_size = kPage;
   protocol::BasicLinger<ShimHost> linger{30};  // for the answer

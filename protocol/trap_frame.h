@@ -9,7 +9,9 @@
 //   2. the program:                               Begin   + its userfaultfd, maps and pagemap
 //   3. the server:                                TrapReply (error, or value = space number,
 //                                                 and the descriptor of its FileBoard)
-//   4. then as often as needed:                   TrapRequest (+ a file)  ->  TrapReply (+ a memfd)
+//   4. and:                                       TrapReply (with the descriptor of the program's
+//                                                 NoteRing, where it has one)
+//   5. then as often as needed:                   TrapRequest (+ a file)  ->  TrapReply (+ a memfd)
 //
 // A reply carries host operations: page-table work that only the program itself can do, in order.
 // Where kReplyAcknowledge is set, the program answers with a TrapRequest of kCallContinue when they
@@ -23,7 +25,8 @@
 // program that has no answer to its last call has none.
 //
 // A forked child shares its parent's socket only to hand over one of its own: it sends Adopt (with
-// its end of a new socket pair) over the inherited one, and is answered on the new one.
+// its end of a new socket pair) over the inherited one, and is answered on the new one: a TrapReply with
+// its userfaultfd, one with its NoteRing, where it has one, and what it has to set right in its memory.
 //
 // Where memory is limited (kWelcomePages), a thread of the program takes pages of private memory out of
 // its address space when the server asks: nobody else can do that. It has a socket and a pipe of its
@@ -38,7 +41,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 8;
+inline constexpr uint32_t kVersion = 9;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -90,6 +93,8 @@ enum CallNumber : uint16_t {
   kCallLocked,
   /// It is about to give up a lock: what it stored goes to the files.
   kCallUnlock,
+  /// Nothing but this: what the program has noted (note_ring.h) has been read once it is answered.
+  kCallNotes,
   kCallCount
 };
 
@@ -153,7 +158,7 @@ enum RequestFlag : uint16_t {
   /// The program has done it: the server takes note and does not answer. Only where Welcome allows
   /// that, and only to private memory: mprotect to what is not executable, munmap of whole pages, and
   /// mmap at the start of the lease, to be read and written; args: 0 address, 1 bytes, 2 pages that
-  /// are there already.
+  /// are there already. From a program that has a ring of notes (note_ring.h) these come there.
   kRequestDone = 4,
   /// The call named a descriptor that the kernel passes to nobody (unix(7), SCM_RIGHTS: io_uring).
   kRequestKernelObject = 8,

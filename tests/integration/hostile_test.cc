@@ -59,6 +59,8 @@ TEST_CASE("a program that is killed while it begins is not complained of") {
   CHECK(server.statistics().sessions_rejected == 0);
 }
 
+TEST_CASE("absurd notes end their own session only") { check_harmless({"absurd_notes"}, true); }
+
 TEST_CASE("an absurd handshake harms nobody") { check_harmless({"absurd_handshake"}, true); }
 
 TEST_CASE("continuing a call that was never made ends its own session only") {

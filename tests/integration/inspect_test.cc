@@ -68,6 +68,27 @@ TEST_CASE("vmctl shows a served program, its map and what the server did for it"
   program.kill();
 }
 
+TEST_CASE("vmctl shows what a program has mapped, protected and unmapped by itself") {
+  ServerUnderTest server;
+  support::Command command = server.command({"leased_memory", "shown"});
+  command.asks = true;
+  Process program(command);
+  program.await_output("\n");
+  const std::uint64_t at = std::stoull(program.output(), nullptr, 16);
+  const auto hex = [&](std::uint64_t page) {
+    std::ostringstream text;
+    text << std::hex << at + page * kPage;
+    return text.str();
+  };
+  const Outcome map = vmctl(server, {"map", std::to_string(program.pid())});
+  INFO(map.output);
+  CHECK(lines_with(map.output, {hex(0), hex(2), " r-- "}).size() == 1);
+  CHECK(lines_with(map.output, {hex(2), hex(4), " rw- "}).size() == 1);
+  CHECK(lines_with(map.output, {hex(5) + " ", " rw- "}).size() == 1);
+  program.say("x");
+  CHECK(program.wait().text() == "status 0");
+}
+
 TEST_CASE("vmctl says in one line that a process is not served, or that there is no server") {
   ServerUnderTest server;
   const Outcome unknown = vmctl(server, {"map", "1"});

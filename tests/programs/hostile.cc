@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "protocol/note_ring.h"
 #include "protocol/trap_frame.h"
 
 namespace {
@@ -121,14 +122,18 @@ Handshake prepare(int device) {
   return own;
 }
 
-bool begin(int socket, const Handshake& own) {
+// `notes` is what the program's notes are in, where it is asked for.
+bool begin(int socket, const Handshake& own, int* notes = nullptr) {
   if (!send(socket, &own.begin, sizeof(own.begin), own.descriptors, kDescriptors)) {
     return false;
   }
   protocol::TrapReply reply{};
-  return receive(socket, &reply, sizeof(reply), nullptr) >=
-             static_cast<long>(sizeof(reply.header)) &&
-         reply.header.error == 0;
+  const auto answered = [&](int* descriptor) {
+    return receive(socket, &reply, sizeof(reply), descriptor) >=
+               static_cast<long>(sizeof(reply.header)) &&
+           reply.header.error == 0;
+  };
+  return answered(nullptr) && answered(notes);
 }
 
 int well_formed_session(const char* path) {
@@ -294,6 +299,29 @@ void stillborn(const char* path) {
   if (begin(socket, own)) fail("memory that is gone was served");
 }
 
+// What the server cannot believe: more notes than there is room for, and calls that nobody may do by
+// itself.
+void absurd_notes(const char* path) {
+  for (int how = 0; how < 4; ++how) {
+    const int socket = connect_to(path);
+    int file = -1;
+    if (!begin(socket, prepare(greeted(socket)), &file)) fail("a good handshake was refused");
+    if (ftruncate(file, 0) == 0 || ftruncate(file, 1 << 20) == 0) fail("the notes change their size");
+    void* const page = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (page == MAP_FAILED) fail("mmap of the notes");
+    auto& ring = *static_cast<protocol::NoteRing*>(page);
+    protocol::Note& note = ring.notes[0];
+    note.call = how == 1 ? protocol::kCallMmap : how == 2 ? protocol::kCallMlockall : 0xffff;
+    note.args[0] = kSomewhere;
+    note.args[1] = kPage;
+    ring.written = how == 0 ? protocol::NoteRing::kNotes + 1 : 1;
+    make_call(socket, request_of(protocol::kCallNotes, 1), -1, false);
+    expect_hang_up(socket);
+    munmap(page, kPage);
+    close(file);
+  }
+}
+
 void absurd_handshake(const char* path) {
   const uint64_t values[] = {
       0, 1, kPage - 1, ~uint64_t{0}, ~uint64_t{4095}, uint64_t{1} << 63, uint64_t{1} << 47};
@@ -451,6 +479,7 @@ int main(int argc, char** argv) {
                         {"wrong_descriptors", wrong_descriptors},
                         {"closing", closing},
                         {"stillborn", stillborn},
+                        {"absurd_notes", absurd_notes},
                         {"absurd_handshake", absurd_handshake},
                         {"strange_continuations", strange_continuations},
                         {"unacknowledged", unacknowledged},

@@ -175,4 +175,15 @@ static void again_and_again(char** arguments) {
   }
 }
 
-CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again))
+// Says where what it has by itself is, and goes on when it is told.
+static void shown(char** arguments) {
+  (void)arguments;
+  map_private(PAGE);
+  byte* at = map_private(6 * PAGE);
+  check(mprotect(at, 2 * PAGE, PROT_READ) == 0);
+  check(munmap(at + 4 * PAGE, PAGE) == 0);
+  dprintf(STDOUT_FILENO, "%lx\n", (unsigned long)at);
+  await_word();
+}
+
+CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(shown))

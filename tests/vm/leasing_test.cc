@@ -256,6 +256,38 @@ TEST_CASE("a child has what it gets of its own, also of an unheard parent", "[le
   child->store(shared.value, 3);
 }
 
+TEST_CASE("a child has its own of what its parent changes by itself while it forks", "[lease]") {
+  Tenant tenant;
+  const std::uint64_t first = tenant.map(8);
+  const std::uint64_t second = tenant.map(4);
+  tenant.map(1);
+  tenant.program.store(first, 7);
+  std::uint64_t third = 0;
+  const auto child = tenant.program.fork_now([&] {
+    REQUIRE(tenant.unmap(first, 8));
+    hal::Plan plan;
+    plan.add(Step::Kind::protect, range_of(second, 4)).protection = Protection(bsd::kRead);
+    REQUIRE(tenant.program.pmap().apply(plan) == 0);
+    REQUIRE(tenant.tell(protocol::kCallMprotect, second, 4 * kPage, bsd::kRead));
+    third = tenant.map(4);
+  });
+  // Before it has said anything.
+  CHECK(child->load(first) == 7);
+  child->store(first + 5 * kPage, 3);
+  child->space().settle_lease(false);
+  hal::Plan plan;
+  child->space().settle(plan);
+  REQUIRE(child->pmap().apply(plan) == 0);
+  child->store(first + 6 * kPage, 4);
+  CHECK(child->load(first + 5 * kPage) == 3);
+  child->store(second + kPage, 5);
+  vm::VmMap& map = child->space().map();
+  CHECK(map.covers(range_of(first, 8)));
+  CHECK(map.find(VirtualAddress(second))->protection == Protection(bsd::kReadWrite));
+  CHECK(map.is_free(range_of(third, 4)));
+  CHECK(child->mprotect(first, 8 * kPage, bsd::kRead).ok());
+}
+
 TEST_CASE("a child of a parent that has been heard has nothing of its lease", "[lease]") {
   Tenant tenant;
   const VirtualRange lease = tenant.lease();

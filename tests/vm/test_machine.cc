@@ -273,8 +273,9 @@ std::unique_ptr<Program> Program::fork_unannounced() {
   return child;
 }
 
-std::unique_ptr<Program> Program::fork_now() {
+std::unique_ptr<Program> Program::fork_now(const std::function<void()>& before_heard) {
   auto pmap = pmap_->fork();
+  if (before_heard) before_heard();
   hal::SimPmap& childs = *pmap;
   auto child = std::unique_ptr<Program>(
       new Program(machine_, threads_, space_->fork(std::move(pmap)), childs));

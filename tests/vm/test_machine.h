@@ -160,6 +160,8 @@ class Program {
   std::unique_ptr<Program> fork_unannounced();
   /// Without settling: tests look at what its first call brings.
   std::unique_ptr<Program> fork_unsettled();
+  /// Without either. The server hears of it late: other threads of the program's do something before.
+  std::unique_ptr<Program> fork_now(const std::function<void()>& before_heard = {});
   /// Ends without a word: page tables first, then the session.
   void kill();
 
@@ -188,7 +190,6 @@ class Program {
   Program(TestMachine& machine, bool threads, std::shared_ptr<vm::VmSpace> space,
           hal::SimPmap& pmap);
   void connect();
-  std::unique_ptr<Program> fork_now();
   void settle();
 
   TestMachine& machine_;

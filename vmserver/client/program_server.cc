@@ -255,7 +255,12 @@ void ProgramServer::sweep() {
   sweep_timer_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     for (const std::shared_ptr<Session>& session : all()) {
-      if (!session->alive()) session->close("its address space is gone");
+      if (!session->alive()) {
+        session->close("its address space is gone");
+      } else {
+        // For those who listen to what is unmapped.
+        session->catch_up();
+      }
     }
     sweep();
   });
@@ -316,6 +321,7 @@ std::vector<vm::SpaceReport> ProgramServer::spaces() {
 bool ProgramServer::map(std::int32_t pid, std::vector<vm::EntryReport>& entries) {
   for (const std::shared_ptr<Session>& session : all()) {
     if (session->pid() != pid || session->space() == nullptr) continue;
+    session->catch_up();
     entries = session->space()->entries();
     return true;
   }
@@ -325,6 +331,7 @@ bool ProgramServer::map(std::int32_t pid, std::vector<vm::EntryReport>& entries)
 vm::Statistics ProgramServer::statistics() {
   const vm::Counters& counters = machine_->counters();
   vm::Statistics result;
+  for (const std::shared_ptr<Session>& session : all()) session->catch_up();
   result.faults = counters.faults;
   result.zero_fills = counters.zero_fills;
   result.pageins = counters.pageins;

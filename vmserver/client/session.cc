@@ -1,8 +1,10 @@
 #include "vmserver/client/session.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -248,9 +250,42 @@ void Session::begin(const ReceivedFrame& frame) {
   serve_faults();
   protocol::TrapRequest to{};
   const hal::SharedDescriptor board = server_.file_board();
-  if (!send_reply(to, protocol::kReplyFinal, 0, id_, nullptr, {}, board.get())) {
+  if (!send_reply(to, 0, 0, id_, nullptr, {}, board.get()) ||
+      !offer_notes(protocol::kReplyFinal)) {
     close("it does not take answers");
   }
+}
+
+// Where pages are taken out of programs, nothing may be noted that is found out later.
+bool Session::offer_notes(std::uint32_t flags) {
+  hal::SharedDescriptor file;
+  vm::Machine& machine = server_.machine();
+  if (!own_notes_ && machine.options().policy == nullptr && !machine.memory().limited()) {
+    try {
+      own_notes_ = std::make_unique<NoteReader>();
+      file = own_notes_->take_file();
+      notes_.store(own_notes_.get(), std::memory_order_release);
+    } catch (const std::system_error& error) {
+      // It tells with a message each.
+      spdlog::debug("program {}: {}", pid_.load(), error.what());
+    }
+  }
+  return send_reply({}, flags, 0, id_, nullptr, {}, file.get());
+}
+
+void Session::catch_up() {
+  NoteReader* const notes = notes_.load(std::memory_order_acquire);
+  if (notes == nullptr || !serving_) return;
+  const bool sound = notes->read([&](const protocol::Note& note) {
+    protocol::TrapRequest request{};
+    request.call = note.call;
+    std::copy(std::begin(note.args), std::end(note.args), request.args);
+    return space_->note(request, pid_);
+  });
+  if (sound) return;
+  boost::asio::post(server_.calls(), [self = shared_from_this()] {
+    if (!self->closed_) self->reject("it noted what it may not do by itself");
+  });
 }
 
 void Session::make_secret(std::array<std::uint64_t, 2>& secret) {
@@ -346,10 +381,11 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
   } else {
     spdlog::info("program {}: forked from {}, served as space {}", pid_.load(), parent_pid_, id_);
   }
+  catch_up();
   space_->settle_lease(std::exchange(unheard_, false));
   // Its userfaultfd first: what comes next may need it.
   const protocol::TrapRequest to{};
-  if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get())) {
+  if (!send_reply(to, 0, 0, id_, nullptr, {}, pmap_->userfaultfd().get()) || !offer_notes(0)) {
     return close("it does not take answers");
   }
   if (!again) watch_process();
@@ -367,6 +403,7 @@ void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
 void Session::on_request(ReceivedFrame& frame) {
   // A child of a fork before this has the map as it was then.
   pmap_->await_events();
+  catch_up();
   if (request_.call == protocol::kCallContinue) return on_continue();
   if ((request_.flags & protocol::kRequestDone) != 0) {
     if (!space_->note(request_, pid_)) reject("it did by itself what it may not");
@@ -506,6 +543,7 @@ void Session::on_fault(const hal::UffdPmap::Fault& fault) {
     pmap_->enter_zero(VirtualRange(fault.page, hold->end()), true);
     return;
   }
+  catch_up();
   space_->fault(fault.page, fault.write);
 }
 
@@ -561,6 +599,7 @@ void Session::dismiss() {
 }
 
 void Session::report(vm::SpaceReport& report) {
+  catch_up();
   report.pid = pid_;
   report.parent = parent_pid_;
   report.user_id = user_id_;

@@ -26,6 +26,7 @@
 #include "hal/linux/uffd_pmap.h"
 #include "protocol/trap_frame.h"
 #include "vmserver/client/frame_socket.h"
+#include "vmserver/client/note_reader.h"
 #include "vmserver/client/plan_encoder.h"
 #include "vmserver/client/stub_channel.h"
 #include "vmserver/vm/call.h"
@@ -51,6 +52,8 @@ class Session : public std::enable_shared_from_this<Session> {
   bool has_socket() const { return socket_.is_open(); }
   vm::VmSpace* space() { return serving_ ? space_.get() : nullptr; }
   void report(vm::SpaceReport& report);
+  /// What the program has noted goes into its map. Any thread.
+  void catch_up();
 
   /// Ends the session; what the program had is freed. `why` is for the log. Call thread.
   void close(const std::string& why);
@@ -80,6 +83,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void on_request(ReceivedFrame& frame);
   void on_continue();
   void on_stub(const ReceivedFrame& frame);
+  /// Sends a new program its ring of notes; what has none is sent that. False when it does not take it.
+  bool offer_notes(std::uint32_t flags);
   void reject(const std::string& why);
   /// Ends a session whose beginning failed: what `pmap` is of may have ended.
   void cannot_begin(hal::Pmap& pmap, const std::string& why);
@@ -123,6 +128,8 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<std::uint32_t> user_id_{0};
   std::atomic<bool> serving_{false};
   std::atomic<std::uint64_t> hold_{0};  // of the program's stub, its address; see StubHello
+  std::unique_ptr<NoteReader> own_notes_;  // call thread
+  std::atomic<NoteReader*> notes_{nullptr};  // these, once they are there
   hal::UffdPmap* pmap_ = nullptr;  // the space's
   std::shared_ptr<vm::VmSpace> space_;
   std::array<std::uint64_t, 2> secret_{};  // immutable

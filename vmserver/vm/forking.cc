@@ -51,7 +51,13 @@ std::shared_ptr<VmSpace> VmSpace::fork(std::unique_ptr<Pmap> pmap) {
   }
   inherit_lease(*child);
   for (VirtualRange range : moving) child->keep_clear_of(range);
-  for (VirtualRange range : removed_) child->keep_clear_of(range.intersect(layout_.placement));
+  // What a program does by itself it has done before its notes are read: which of it came after the fork
+  // only the child's mappings tell.
+  child->newer_ = noted_;
+  for (const Removed& one : removed_) {
+    if (one.by_program) child->presume_memory(one.range);
+  }
+  for (const Removed& one : removed_) child->keep_clear_of(one.range.intersect(layout_.placement));
   if (pages_leave()) inherit_swapped(*child);
   child->limit_ = limit_.load();
   return child;
@@ -162,6 +168,16 @@ void VmSpace::drop_snapshots() {
 }
 
 void VmSpace::keep_clear_of(VirtualRange range) {
+  fill_free(range, [&](MapEntry& entry) { stale_.push_back(entry.range); });
+}
+
+void VmSpace::presume_memory(VirtualRange range) {
+  fill_free(range, [](MapEntry& entry) {
+    entry.protection = hal::Protection::read() | hal::Protection::write();
+  });
+}
+
+void VmSpace::fill_free(VirtualRange range, const std::function<void(MapEntry&)>& visit) {
   for (VirtualAddress from = range.start(); from < range.end();) {
     const auto it = map_.first_in(VirtualRange(from, range.end()));
     const VirtualAddress stop =
@@ -172,8 +188,8 @@ void VmSpace::keep_clear_of(VirtualRange range) {
       entry->range = VirtualRange(from, stop);
       entry->space = this;
       entry->maximum = hal::Protection::all();
+      visit(*entry);
       map_.insert(std::move(entry));
-      stale_.emplace_back(from, stop);
     }
     from = next;
   }

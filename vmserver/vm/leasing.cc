@@ -85,7 +85,7 @@ void VmSpace::inherit_lease(VmSpace& child) {
 void VmSpace::settle_lease(bool unheard) {
   const std::lock_guard guard(lock_);
   const VirtualRange range = std::exchange(inherited_lease_, VirtualRange());
-  if (unheard) {
+  if (std::exchange(newer_, false) || unheard) {
     follow_host();
   } else if (!range.empty()) {
     map_.erase(range);

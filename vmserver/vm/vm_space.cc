@@ -71,13 +71,16 @@ bool VmSpace::note(const protocol::TrapRequest& request, std::int32_t pid) {
   const std::lock_guard guard(lock_);
   if (closed_) return true;
   // Not each time: the host is asked, who would keep the program waiting in its next call.
-  constexpr std::size_t kMostRemoved = 16;
+  constexpr std::size_t kMostRemoved = 256;
   if (removed_.size() >= kMostRemoved) forget_removed();
+  noted_ = true;
   return calls::note(*this, request, pid);
 }
 
 void VmSpace::forget_removed() {
-  if (!removed_.empty() && !pmap_->forking()) removed_.clear();
+  if ((removed_.empty() && !noted_) || pmap_->forking()) return;
+  removed_.clear();
+  noted_ = false;
 }
 
 void VmSpace::undo(Call& call, const Answer& answer, Error error) {
@@ -362,7 +365,8 @@ void VmSpace::remove(VirtualRange range, hal::Plan& plan) {
   take_out(range, [&](VirtualRange run) { plan.add(Step::Kind::give_back, run); });
 }
 
-void VmSpace::take_out(VirtualRange range, const std::function<void(VirtualRange)>& visit) {
+void VmSpace::take_out(VirtualRange range, const std::function<void(VirtualRange)>& visit,
+                       bool by_program) {
   if (range.empty()) return;
   // With the lowest part of a stack goes what it could have grown into.
   if (const MapEntry* lowest = map_.find(range.start());
@@ -384,7 +388,9 @@ void VmSpace::take_out(VirtualRange range, const std::function<void(VirtualRange
     if (entry.object && entry.shared()) displaced_.push_back(entry.range);
   });
   if (!run.empty()) visit(run);
-  if (removed_.empty() || removed_.back() != range) removed_.push_back(range);
+  if (removed_.empty() || removed_.back().range != range || removed_.back().by_program != by_program) {
+    removed_.push_back({range, by_program});
+  }
   map_.erase(range);
 }
 

@@ -179,8 +179,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Whether a managed mapping could be there: inside the bounds and clear of the nameplate.
   bool may_map(hal::VirtualRange range) const;
   /// Removes all entries of the range from the map, and with the lowest part of a stack what it could
-  /// have grown into. Tells `visit` every run of neighbours that there was.
-  void take_out(hal::VirtualRange range, const std::function<void(hal::VirtualRange)>& visit);
+  /// have grown into. Tells `visit` every run of neighbours that there was. `by_program`: it is private
+  /// memory, and the program has unmapped it already.
+  void take_out(hal::VirtualRange range, const std::function<void(hal::VirtualRange)>& visit,
+                bool by_program = false);
   /// The same, and has the program unmap them.
   void remove(hal::VirtualRange range, hal::Plan& plan);
   /// The program is about to move what it has in the one range to the other, and the map follows when
@@ -196,6 +198,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   struct PutOffPlan {
     const hal::Plan* plan;
     std::function<void()> go;
+  };
+  struct Removed {
+    hal::VirtualRange range;
+    bool by_program;  // see take_out()
   };
   /// Pages on their way back, and the memory that was granted for them.
   struct Coming {
@@ -264,9 +270,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// in there. Returns how many pages that made. Needs lock_.
   std::uint64_t fill_ahead(const MapEntry& entry, hal::VirtualRange filled, std::uint64_t window,
                            std::uint64_t pages, bool shared);
-  /// Zeroes for up to `pages` pages before `page`, up to the first that is there. Needs lock_.
   /// Whether a walk through memory goes on at this page: those before it are there.
   bool goes_on(const MapEntry& entry, hal::VirtualAddress page) const;
+  /// Zeroes for up to `pages` pages before `page`, up to the first that is there. Needs lock_.
   void fill_before(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t pages,
                    bool shared);
   /// Of a walk through a file, or with MADV_SEQUENTIAL, the pages just behind are the first to go.
@@ -287,6 +293,11 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Covers the free parts of the range with inaccessible entries: a child may still have there what
   /// its parent was taking away when it forked. settle() makes them free. Needs lock_.
   void keep_clear_of(hal::VirtualRange range);
+  /// Takes the free parts of the range for private memory: a child may have there what its parent has
+  /// unmapped since it forked. follow_host() knows. Needs lock_.
+  void presume_memory(hal::VirtualRange range);
+  /// The parts of the range that are free get an entry each without access. Needs lock_.
+  void fill_free(hal::VirtualRange range, const std::function<void(MapEntry&)>& visit);
 
   Machine& machine_;
   const std::unique_ptr<hal::Pmap> pmap_;
@@ -304,7 +315,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
   hal::VirtualRange lease_;             // lock_  what is left of it
   hal::VirtualRange inherited_lease_;   // lock_  of the parent's, until the child has spoken up
-  std::vector<hal::VirtualRange> removed_;      // lock_  what a fork not heard of yet may still have
+  std::vector<Removed> removed_;        // lock_  what a fork not heard of yet may still have
+  bool noted_ = false;                  // lock_  the program did calls by itself after that fork, maybe
+  bool newer_ = false;                  // lock_  of a child: its map has such calls in it
   /// Where the program shows an object's pages until it has carried out its plan, and the map has
   /// something else by now. Zeroes that were entered there would be the object's.
   std::vector<hal::VirtualRange> displaced_;    // lock_

@@ -24,6 +24,8 @@ void sbrk(VmSpace&, Call& call) {
 
 void sstk(VmSpace&, Call& call) { call.finish(call.rules->sstk_error); }
 
+void notes(VmSpace&, Call& call) { call.finish(Error::none); }
+
 void getpagesize(VmSpace&, Call& call) { call.finish(Error::none, hal::kPageSize); }
 
 }  // namespace vm::calls

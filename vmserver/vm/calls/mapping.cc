@@ -419,7 +419,7 @@ bool note_munmap(VmSpace& space, const protocol::TrapRequest& request, std::int3
   const auto range = whole_pages_of(request);
   if (!range || space.pages_leave() || !is_plain(space.map(), *range)) return false;
   trace_unmapped(space, pid, *range);
-  space.take_out(*range, [](VirtualRange) {});
+  space.take_out(*range, [](VirtualRange) {}, true);
   space.return_to_lease(*range);
   return true;
 }

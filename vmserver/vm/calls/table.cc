@@ -51,6 +51,7 @@ constexpr TableEntry kTable[] = {
     {"file_changed", file_changed},
     {"locked", locked},
     {"unlock", exit},
+    {"notes", notes},
 };
 static_assert(std::size(kTable) == protocol::kCallCount);
 

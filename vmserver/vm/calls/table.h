@@ -64,6 +64,8 @@ void brk(VmSpace& space, Call& call);
 void sbrk(VmSpace& space, Call& call);
 void sstk(VmSpace& space, Call& call);
 void getpagesize(VmSpace& space, Call& call);
+/// The session has handed on what the program had noted (protocol/note_ring.h).
+void notes(VmSpace& space, Call& call);
 
 // Shared by the calls above.
 

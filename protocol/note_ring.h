@@ -1,0 +1,36 @@
+// NoteRing: what a program does by itself, written down where the server looks before it uses the
+// program's map.
+//
+// A message for each such call (trap_frame.h, kRequestDone) costs more than the call. So the server
+// shares a page with each program that may do calls by itself. Whoever holds the lock of the program's
+// shim writes; the server reads before it handles a request or a fault of the program's, and before it
+// shows its map to anybody. A program that finds no room asks for some (kCallNotes).
+//
+// The server makes the page's file and seals it, so that it stays as large as it is, and believes
+// nothing that it reads there. A forked child has no copy of the page (MADV_DONTFORK): it gets its own.
+#pragma once
+
+#include <stdint.h>
+
+#include <atomic>
+
+namespace protocol {
+
+struct Note {
+  uint16_t call;  ///< CallNumber
+  uint16_t reserved[3];
+  uint64_t args[3];  ///< the call's first ones, as with kRequestDone
+};
+
+struct NoteRing {
+  static constexpr uint32_t kNotes = 64;
+
+  alignas(64) std::atomic<uint32_t> written;  ///< notes so far, modulo 2^32; the program's
+  alignas(64) std::atomic<uint32_t> read;     ///< of these; the server's
+  alignas(64) Note notes[kNotes];
+};
+static_assert(sizeof(NoteRing) <= 4096);
+static_assert(std::atomic<uint32_t>::is_always_lock_free);
+static_assert((NoteRing::kNotes & (NoteRing::kNotes - 1)) == 0, "so that numbers may wrap");
+
+}  // namespace protocol
