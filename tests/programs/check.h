@@ -119,7 +119,6 @@ static inline int signal_of_store(volatile byte* at, byte value) {
   return number;
 }
 
-/// Waits for a child that must exit with 0.
 /// To the test, and from it: a word on descriptor 0.
 static inline void say(const char* text) { check(write(1, text, strlen(text)) > 0); }
 
@@ -129,6 +128,7 @@ static inline char await_word(void) {
   return word;
 }
 
+/// Waits for a child that must exit with 0.
 static inline void check_child(pid_t child) {
   int status = -1;
   check(child > 0);
