@@ -1,6 +1,8 @@
 #include "hal/host_file.h"
 
+#include <cerrno>
 #include <ctime>
+#include <limits>
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -67,6 +69,18 @@ bool stamps_are_exact(int descriptor) {
     default:
       return false;
   }
+}
+
+bool await_writes(int descriptor) {
+  struct statfs status {};
+  if (fstatfs(descriptor, &status) != 0 ||
+      (status.f_type != EXT4_SUPER_MAGIC && status.f_type != TMPFS_MAGIC)) {
+    return false;
+  }
+  // These hold the inode's lock while they write, and take it to look for data (ext4_llseek(),
+  // shmem_file_llseek()). Behind the end there is none, so that the position stays, which may be a
+  // program's.
+  return lseek(descriptor, std::numeric_limits<off_t>::max(), SEEK_DATA) < 0 && errno == ENXIO;
 }
 
 std::int64_t realtime_ns() {

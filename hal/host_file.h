@@ -2,6 +2,7 @@
 // came with the request. Filled in by hal/linux/describe_file.h; tests fill it in by hand.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -37,6 +38,10 @@ std::optional<FileStamp> stamp_of(int descriptor);
 /// them: file systems with multigrain timestamps (Linux 6.13; Documentation/filesystems/
 /// multigrain-ts.rst) take a finer time for the change after that.
 bool stamps_are_exact(int descriptor);
+/// Returns once no write(2) to the file, through the page cache, is under way that had begun before: the
+/// kernel sets the file's times when one begins, and its data comes later. May take as long as the write.
+/// False where the file system does not let one wait for that.
+bool await_writes(int descriptor);
 /// CLOCK_REALTIME in nanoseconds.
 std::int64_t realtime_ns();
 
@@ -60,6 +65,8 @@ struct FileAttributes {
   bool kernel_object = false;
   int host_refusal = 0;  ///< errno with which the host itself refuses to map it; 0 when it maps
   std::string path;      ///< for people only; never opened
+  /// Of a regular file: how its content begins, where that can be had without waiting. Else zeroes.
+  std::array<char, 32> beginning{};
 
   FileStamp stamp() const { return {modified_ns, changed_ns, bytes}; }
 };

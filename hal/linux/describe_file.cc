@@ -10,6 +10,7 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace hal {
@@ -29,6 +30,13 @@ std::string path_of(int descriptor) {
 
 std::int64_t nanoseconds(const statx_timestamp& time) {
   return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
+
+// How it begins. `fast`: what it is on has no disk to wait for.
+void read_beginning(int descriptor, bool fast, FileAttributes& attributes) {
+  const iovec all{attributes.beginning.data(), attributes.beginning.size()};
+  const ssize_t got = preadv2(descriptor, &all, 1, 0, fast ? 0 : RWF_NOWAIT);
+  if (got < static_cast<ssize_t>(all.iov_len)) attributes.beginning = {};
 }
 
 // Some regular files cannot be mapped (those of /proc and /sys among them); only the host knows.
@@ -96,7 +104,12 @@ HostFile describe_file(SharedDescriptor descriptor) {
       attributes.memfd = file_system.f_type == TMPFS_MAGIC && status.stx_nlink == 0 &&
                          attributes.path.starts_with("/memfd:");
       if (attributes.kernel_object) break;
-      if (attributes.readable) attributes.host_refusal = ask_host(fd);
+      if (attributes.readable) {
+        attributes.host_refusal = ask_host(fd);
+        if (attributes.host_refusal == 0) {
+          read_beginning(fd, file_system.f_type == TMPFS_MAGIC, attributes);
+        }
+      }
       if (attributes.writable && attributes.host_refusal == 0 && may_open_to_write(descriptor)) {
         if (auto own = opened_anew(descriptor, O_RDONLY)) file.descriptor = std::move(own);
       }

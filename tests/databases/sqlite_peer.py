@@ -24,6 +24,8 @@ def connect(path, mode):
     connection.execute(f"PRAGMA mmap_size={1 << 30}")
     found = connection.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
     assert found == mode.lower(), found
+    # With a write-ahead log pages go to the database itself again and again while others read it.
+    connection.execute("PRAGMA wal_autocheckpoint=4")
     return connection
 
 

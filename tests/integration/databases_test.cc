@@ -40,11 +40,15 @@ std::uint64_t last_number(const std::string& output) {
 
 }  // namespace
 
-TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
-  const std::string mode = GENERATE("WAL", "DELETE");
+namespace {
+
+// What programs synchronise by stores is left to the host only for those that are not served.
+const std::vector<std::string> kAllServed = {"--serve-all-files"};
+
+void run_sqlite(const std::string& mode, bool all_served) {
   const std::string seconds = std::to_string(support::number_from("SQLITE_SECONDS", 20));
-  INFO(mode);
-  ServerUnderTest server;
+  INFO(mode << (all_served ? ", all served" : ", half of them served"));
+  ServerUnderTest server({.options = all_served ? kAllServed : std::vector<std::string>()});
   const std::string path = server.directory() / "database";
   const auto script = [&](const std::vector<std::string>& arguments) {
     return peer("sqlite_peer.py", arguments);
@@ -58,7 +62,7 @@ TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
       const std::string name = (served ? "served" : "unserved") + std::to_string(i);
       const auto start = [&](const char* what) {
         const auto words = script({what, path, mode, name, seconds});
-        return Process(served ? server.command(words) : unserved(words));
+        return Process(served || all_served ? server.command(words) : unserved(words));
       };
       writers.emplace(name, start("write"));
       readers.emplace(name, start("read"));
@@ -92,20 +96,34 @@ TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
   }
 }
 
+}  // namespace
+
+TEST_CASE("SQLite: writers and readers, half of them not served", "[sqlite]") {
+  run_sqlite(GENERATE("WAL", "DELETE"), false);
+}
+
+TEST_CASE("SQLite: writers and readers with a write-ahead log, all of them served", "[sqlite]") {
+  run_sqlite("WAL", true);
+}
+
 TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]") {
   const std::string how = GENERATE("file", "map");
+  const bool all_served = GENERATE(false, true);
   const std::chrono::seconds duration(support::number_from("LMDB_SECONDS", 20));
   const std::uint64_t seed = support::chosen_seed();
   std::cout << "seed " << seed << " (TEST_SEED sets it)\n";
-  INFO(how << ", TEST_SEED=" << seed);
+  INFO(how << (all_served ? ", all served" : "") << ", TEST_SEED=" << seed);
   std::mt19937_64 random(seed);
-  ServerUnderTest server;
+  ServerUnderTest server({.options = all_served ? kAllServed : std::vector<std::string>()});
   const std::string path = server.directory() / "environment";
   const auto script = [&](const char* what) { return peer("lmdb_peer.py", {what, path, how}); };
 
   REQUIRE(server.run(script("check")).text() == "status 0");
   std::vector<Process> readers;
-  for (int i = 0; i < 2; ++i) readers.push_back(Process(server.command(script("read"))));
+  for (int i = 0; i < 2; ++i) {
+    const bool served = all_served || i == 0;
+    readers.push_back(Process(served ? server.command(script("read")) : unserved(script("read"))));
+  }
   std::uint64_t acknowledged = 0;
   unsigned kills = 0;
   const auto end = std::chrono::steady_clock::now() + duration;
@@ -128,7 +146,7 @@ TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]"
     }
     // Now and then all of it is looked at, by turns served and not.
     if (kills % 10 != 0) continue;
-    const Outcome checked = kills % 20 == 0 ? server.run(script("check"))
+    const Outcome checked = all_served || kills % 20 == 0 ? server.run(script("check"))
                                             : support::run(unserved(script("check")));
     INFO("after " << kills << " kills");
     REQUIRE(checked.text() == "status 0");
@@ -143,7 +161,7 @@ TEST_CASE("LMDB: a writer that is killed again and again, and readers", "[lmdb]"
   CHECK(checked.text() == "status 0");
   CHECK(last_number(checked.output) >= acknowledged);
   CHECK(acknowledged > 0);
-  std::cout << how << ": " << kills << " kills, " << acknowledged << " records acknowledged\n";
+  std::cout << how << (all_served ? ", all served: " : ": ") << kills << " kills, " << acknowledged << " records acknowledged\n";
 }
 
 TEST_CASE("git: a repository that served and unserved ones change at once", "[git]") {

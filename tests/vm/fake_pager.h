@@ -47,6 +47,8 @@ struct FakeFile {
   void resize(std::uint64_t bytes);
   /// Has others change it: a byte of the content, and the times.
   void change(std::uint64_t offset, std::byte value);
+  /// A byte of a change whose times were there before: a write sets them when it begins.
+  void change_late(std::uint64_t offset, std::byte value) { content.at(offset) = value; }
   /// Has the file's times change, as a write does.
   void touch() const;
   std::byte at(std::uint64_t offset) const { return content.at(offset); }

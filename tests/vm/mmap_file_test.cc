@@ -251,6 +251,28 @@ TEST_CASE("files that are left to the host are mapped by the program itself", "[
   CHECK(program.mmap(0, kPage, bsd::kRead, bsd::kShared, first.open(false, true)).error == EACCES);
 }
 
+TEST_CASE("databases that programs synchronise by stores are left to the host", "[mmap][file]") {
+  const bool usual = GENERATE(true, false);
+  TestMachine machine({.usual_host_files = usual});
+  Program program(machine);
+  const auto is_hosts = [&](std::string beginning) {
+    FakeFile& file = machine.make_file(kPage);
+    auto& bytes = file.attributes.beginning;
+    beginning.resize(bytes.size());
+    std::copy(beginning.begin(), beginning.end(), bytes.begin());
+    const std::size_t before = machine.machine.object_count();
+    REQUIRE(program.mmap(0, kPage, bsd::kRead, bsd::kShared, file.open()).ok());
+    return machine.machine.object_count() == before;
+  };
+  using namespace std::string_literals;
+  const std::string sqlite = "SQLite format 3\0\x10\0"s;
+  CHECK(is_hosts(sqlite + "\2\2") == usual);
+  CHECK_FALSE(is_hosts(sqlite + "\1\1"));  // with a rollback journal: whoever reads holds a lock
+  CHECK(is_hosts("\0\0\0\0\0\0\0\0\0\0\x8\0\0\0\0\0\xde\xc0\xef\xbe"s) == usual);
+  CHECK_FALSE(is_hosts("\0\0\0\0\0\0\0\0\0\0\x2\0\0\0\0\0\xde\xc0\xef\xbe"s));
+  CHECK_FALSE(is_hosts(""));
+}
+
 TEST_CASE("a device whose memory is the pager's own is shown as it is", "[mmap][device]") {
   Fixture f;
   f.file.claimed = true;

@@ -36,6 +36,7 @@ vm::MachineOptions options_of(const MachineChoices& choices) {
   options.max_wired_pages = choices.max_wired_pages;
   options.max_entries = choices.max_entries;
   options.host_files = choices.host_files;
+  options.usual_host_files = choices.usual_host_files;
   options.memory_limit_pages = choices.memory_limit_pages;
   if (!choices.policy.empty()) {
     options.policy = std::make_shared<const vm::Policy>(

@@ -69,6 +69,7 @@ struct MachineChoices {
   std::uint64_t max_entries = 0;
   std::string policy = {};  ///< its text; "": none
   std::vector<std::string> host_files = {};
+  bool usual_host_files = true;
   std::uint64_t memory_limit_pages = 0;
 };
 

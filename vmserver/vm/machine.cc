@@ -6,12 +6,19 @@
 
 namespace vm {
 
-bool Machine::is_host_file(const std::string& path) const {
+bool Machine::is_host_file(const hal::FileAttributes& file) const {
   const auto matches = [&](const char* pattern) {
-    return fnmatch(pattern, path.c_str(), 0) == 0;
+    return fnmatch(pattern, file.path.c_str(), 0) == 0;
+  };
+  const std::string_view beginning(file.beginning.data(), file.beginning.size());
+  const auto begins = [&](const auto& signatures) {
+    return std::all_of(std::begin(signatures), std::end(signatures), [&](const Signature& one) {
+      return beginning.substr(one.at).starts_with(one.bytes);
+    });
   };
   if (options_.usual_host_files &&
-      std::any_of(std::begin(kUsualHostFiles), std::end(kUsualHostFiles), matches)) {
+      (std::any_of(std::begin(kUsualHostFiles), std::end(kUsualHostFiles), matches) ||
+       std::any_of(std::begin(kUsualHostContents), std::end(kUsualHostContents), begins))) {
     return true;
   }
   return std::any_of(options_.host_files.begin(), options_.host_files.end(),

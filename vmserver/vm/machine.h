@@ -59,6 +59,18 @@ struct MachineOptions {
 /// SQLite's index of a write-ahead log, LMDB's lock files, named semaphores.
 inline constexpr const char* kUsualHostFiles[] = {"*-shm", "*/lock.mdb", "*-lock",
                                                   "/dev/shm/sem.*"};
+/// And what these are about, known by its content. Who reads it finds in the former how much of it is
+/// new: a look at the file when a lock is taken would be too early.
+struct Signature {
+  std::size_t at;
+  std::string_view bytes;
+};
+inline constexpr Signature kUsualHostContents[][2] = {
+    // SQLite with a write-ahead log (The SQLite Database File Format, 1.3.3: version 2 to read).
+    {{0, {"SQLite format 3", 16}}, {19, "\x02"}},
+    // LMDB: the magic of the first meta page, behind the page's header (lmdb.h, mdb.c).
+    {{10, {"\x08\x00", 2}}, {16, "\xde\xc0\xef\xbe"}},
+};
 
 class Machine {
  public:
@@ -70,8 +82,8 @@ class Machine {
         memory_(options.memory_limit_pages),
         swap_(*this) {}
 
-  /// Whether mappings of the file at `path` are left to the host.
-  bool is_host_file(const std::string& path) const;
+  /// Whether mappings of the regular file are left to the host.
+  bool is_host_file(const hal::FileAttributes& file) const;
 
   const MachineOptions& options() const { return options_; }
   const Personality& personality() const { return *options_.personality; }

@@ -189,7 +189,9 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   friend class WriteBack;
 
   void page_in_done(PageIn& transfer, Error error);
-  void look_at_file(bool for_new_mapping, Done done);
+  bool await_others();
+  /// `writes_over`: no write that others had begun before is under way.
+  void look_at_file(bool for_new_mapping, bool writes_over, Done done);
 
   using Mappings =
       boost::intrusive::list<MapEntry, boost::intrusive::base_hook<ObjectHook>>;
@@ -310,7 +312,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   // How the file was when the resident pages were read, and what is not sure about that.
   const bool exact_;         // every change shows in the stamp
   hal::FileStamp known_;     // lock_
-  bool settled_;             // lock_; a later change shows in the stamp
+  bool settled_;             // lock_; a later change shows in the stamp, and no earlier one is under way
   bool changed_ = false;     // lock_; a pager found the file changed by others
   bool doubtful_ = false;    // lock_; written by ourselves, and perhaps by others in the same moment
   unsigned sync_pause_ = 0;  // lock_; passes of the syncer to leave out, as the last ones failed

@@ -212,7 +212,7 @@ void VmObject::look_after_change() {
   const std::lock_guard guard(lock_);
   known_ = *now;
   doubtful_ = true;
-  settled_ = exact_ || now->settled(time);
+  if (!exact_) settled_ = now->settled(time);
 }
 
 void VmObject::flush(PageRange pages, Done done) {

@@ -52,9 +52,9 @@ class Tail {
 
 }  // namespace
 
-void VmObject::revalidate(Done done) { look_at_file(true, std::move(done)); }
+void VmObject::revalidate(Done done) { look_at_file(true, false, std::move(done)); }
 
-void VmObject::look_at_file(bool for_new_mapping, Done done) {
+void VmObject::look_at_file(bool for_new_mapping, bool writes_over, Done done) {
   if (kind_ == Kind::file) {
     hal::HostFile file;
     std::uint64_t old_bytes = 0;
@@ -77,9 +77,11 @@ void VmObject::look_at_file(bool for_new_mapping, Done done) {
         outdate_flights();
         drop_clean(all_pages());
         if (!ours) {
+          // A write sets the times before its data is there: what was read meanwhile is the old data,
+          // or half of it, and has the new stamp.
+          settled_ = writes_over && *now == known_ && (exact_ || now->settled(time));
           known_ = *now;
           changed_ = doubtful_ = false;
-          settled_ = exact_ || now->settled(time);
         }
       }
       set_size(now->bytes, old_bytes == bytes_ ? tail.content() : std::span<const std::byte>());
@@ -247,6 +249,19 @@ void VmObject::sync_failed(const PageSet& pages) {
   show_stores();
 }
 
+// Whether what others were writing when the file was looked at last is there now.
+bool VmObject::await_others() {
+  // Where the host does not let one wait.
+  constexpr std::int64_t kLongWrite = 1'000'000'000;
+  std::int64_t begun = 0;
+  {
+    const std::lock_guard guard(lock_);
+    if (settled_) return true;
+    begun = known_.changed_ns;
+  }
+  return hal::await_writes(descriptor().get()) || hal::realtime_ns() - begun > kLongWrite;
+}
+
 void VmObject::sync_with_file() {
   if (kind_ != Kind::file || host_memory_) return;
   {
@@ -257,7 +272,7 @@ void VmObject::sync_with_file() {
     }
   }
   overtake_slow_changes();
-  look_at_file(false, {});
+  look_at_file(false, await_others(), {});
   for (PageRange rest = all_pages(); !rest.empty();) {
     const PageRange piece(rest.first(), std::min(rest.count(), kScannedPages));
     const std::lock_guard guard(lock_);

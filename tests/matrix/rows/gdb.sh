@@ -31,7 +31,7 @@ G
 # gdb 13 at times loses a program of more than one thread just when that ends, served or not, and a
 # served program has two. Only then is it tried again.
 lost="Couldn't get registers: No such process"
-for _ in 1 2 3 4 5; do
+for _ in $(seq 20); do
   status=0
   gdb -q -nx -batch -x commands ./debugged > "$SCRATCH/gdb" 2> "$SCRATCH/gdb.err" || status=$?
   grep -q "$lost" "$SCRATCH/gdb.err" || break

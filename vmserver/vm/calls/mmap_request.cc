@@ -52,7 +52,7 @@ MmapRequest::MmapRequest(VmSpace& where, Call& what)
       if (call.file->attributes.memfd || call.file->attributes.kernel_object)
         flags.host_only = true;
       if (call.file->attributes.kind == FileKind::regular && !claimed_by_pager() &&
-          space.machine().is_host_file(call.file->attributes.path))
+          space.machine().is_host_file(call.file->attributes))
         flags.host_only = true;
       if (rules.devices_are_the_hosts && device() && !claimed_by_pager()) flags.host_only = true;
     }
