@@ -82,7 +82,6 @@ TEST_CASE("a write shows in mappings when it returns, and what was stored beside
 TEST_CASE("what a write changes in pages that are there brings no page in", "[file_changes]") {
   Fixture f;
   const std::uint64_t at = f.map();
-  f.sync();  // it is new: nobody writes to it any more
   f.program.touch(at, 16);
   f.machine.pagers.forget_records();
   f.write(3 * kPage, 61);

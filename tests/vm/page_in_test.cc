@@ -107,8 +107,6 @@ TEST_CASE("the end of the object ends a cluster", "[page_in]") {
 
 TEST_CASE("resident pages need neither a pager nor the server", "[page_in]") {
   Fixture f;
-  // The file is new: nobody writes to it any more.
-  for (const auto& object : f.machine.machine.objects().all()) object->sync_with_file();
   REQUIRE(f.program->touch(f.at, 64) == SimResult::done);
   Program other(f.machine);
   const std::uint64_t theirs = f.map(other);

@@ -16,13 +16,6 @@ using hal::PageIndex;
 using hal::PageRange;
 using hal::VirtualRange;
 
-namespace {
-
-/// Of one call of write(2), to be sure: as long, what a file has can be of before its times.
-constexpr std::int64_t kLongestWrite = 60'000'000'000;
-
-}  // namespace
-
 // A run on its way in. Lives in the object's pool between uses, so that a fault allocates nothing
 // once the object has had as many in flight before.
 class VmObject::PageIn final : public Transfer {
@@ -174,7 +167,7 @@ VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
       on_board_(kind == Kind::file),
       exact_(hal::stamps_are_exact(file_.descriptor.get())),
       known_(file_.attributes.stamp()),
-      settled_(hal::realtime_ns() - known_.changed_ns > kLongestWrite) {
+      settled_(exact_ || known_.settled(hal::realtime_ns())) {
   machine_.object_made(*this);
   if (on_board_) {
     machine_.file_board().set_mapped(file_.attributes.device, file_.attributes.inode, true);
