@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -10,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -30,6 +33,9 @@
 #include "vmserver/vm/syncer.h"
 
 namespace {
+
+// So many programs at once may wait for what others write to a file that they map.
+constexpr std::size_t kWaiters = 4;
 
 struct Options {
   std::string socket = VM_DEFAULT_SOCKET;
@@ -159,6 +165,8 @@ int serve(const Options& options) {
   } catch (const std::system_error& error) {
     throw cli::UsageError(error.what());
   }
+  boost::asio::thread_pool waiters(kWaiters);
+  machine.use_waiter([&](std::function<void()> work) { boost::asio::post(waiters, std::move(work)); });
   vm::Syncer syncer(machine);
   syncer.start();
   vm::PageoutDaemon pageout(machine);
@@ -167,6 +175,7 @@ int serve(const Options& options) {
   const bool clean = programs.run();
   pageout.stop();
   syncer.stop();
+  waiters.join();
   rpc.stop();
   return clean ? 0 : cli::kExitFailure;
 }

@@ -3,13 +3,17 @@
 #include <signal.h>
 
 #include <catch2/catch.hpp>
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <cstdio>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "tests/support/server.h"
+#include "tools/unique_fd.h"
 
 using support::pattern;
 using support::ServerUnderTest;
@@ -92,6 +96,30 @@ TEST_CASE("the descriptor's open mode decides what a mapping may do") {
 
 TEST_CASE("pipes, sockets, directories and closed descriptors are refused with the exact errno") {
   CHECK(result_of("other_descriptors") == kOk);
+}
+
+// write(2) sets a file's times when it begins, and its data comes later.
+TEST_CASE("a file that is mapped while somebody writes to it shows what was written") {
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
+  ServerUnderTest server;
+  const std::string path = server.file("f", "");
+  REQUIRE(truncate(path.c_str(), kBytes) == 0);
+  const tools::UniqueFd file(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(file.get() >= 0);
+  for (char letter = 'a'; letter < 'f'; ++letter) {
+    const std::string data(kBytes, letter);
+    ssize_t written = 0;
+    std::thread writer([&] { written = pwrite(file.get(), data.data(), kBytes, 0); });
+    char first = 0;
+    const bool begun = support::eventually(
+        [&] { return pread(file.get(), &first, 1, 0) == 1 && first == letter; });
+    const std::string outcome =
+        server.run({"file_mapping", "ends_with", path, std::string(1, letter)}).text();
+    writer.join();
+    REQUIRE(begun);
+    REQUIRE(written == static_cast<ssize_t>(kBytes));
+    CHECK(outcome == kOk);
+  }
 }
 
 TEST_CASE("a program that was written through a mapping can be executed as soon as that is gone") {

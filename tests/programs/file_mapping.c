@@ -327,8 +327,16 @@ static void mapped_and_executed(char** arguments) {
   check_executes(arguments[0]);
 }
 
+/* Its last byte is the one that it is told. */
+static void ends_with(char** arguments) {
+  const int file = open_file(arguments[0], O_RDONLY);
+  const size_t bytes = file_bytes(file);
+  const byte* at = map_file(file, bytes, PROT_READ, MAP_SHARED, 0);
+  check(at[bytes - 1] == (byte)arguments[1][0]);
+}
+
 CASES(CASE(read_private), CASE(read_shared), CASE(write_private), CASE(write_shared),
       CASE(part_synced), CASE(store_and_end), CASE(offsets), CASE(unaligned_offset), CASE(tail),
       CASE(grown), CASE(unlinked), CASE(fixed), CASE(rights), CASE(other_descriptors),
       CASE(memory_files), CASE(kernel_objects), CASE(no_pager), CASE(written_and_executed),
-      CASE(mapped_and_executed))
+      CASE(mapped_and_executed), CASE(ends_with))

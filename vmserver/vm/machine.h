@@ -117,6 +117,15 @@ class Machine {
     if (timer_) timer_(delay, std::move(call));
   }
 
+  /// Who does what may have to wait for the host. Without one it is done at once.
+  using Waiter = std::function<void(std::function<void()>)>;
+  void use_waiter(Waiter waiter) { waiter_ = std::move(waiter); }
+  /// Any thread.
+  void aside(std::function<void()> work) {
+    if (waiter_) return waiter_(std::move(work));
+    work();
+  }
+
   /// A pager has answered for pages that it was given, and has taken them or not.
   void page_out_over(std::uint64_t pages, bool taken) {
     memory_.add_paging_out(-static_cast<std::int64_t>(pages));
@@ -151,6 +160,7 @@ class Machine {
   std::atomic<std::uint64_t> write_backs_{0};
   std::function<void()> when_quiet_;  // set before the first space exists
   Timer timer_;                       // likewise
+  Waiter waiter_;                     // likewise
 };
 
 }  // namespace vm

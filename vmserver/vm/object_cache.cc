@@ -60,7 +60,15 @@ void ObjectCache::find(const hal::HostFile& file, PagerKind kind, Found found) {
             all_[object.get()] = object;
           }
         }
-        found(std::move(winner));
+        if (!winner->may_be_written_to()) {
+          found(std::move(winner));
+          return;
+        }
+        // No page has come in yet that could be older than what is being written.
+        machine_.aside([winner = std::move(winner), found] {
+          VmObject& known = *winner;
+          known.revalidate_when_written([winner, found](Error) { found(winner); });
+        });
       });
 }
 

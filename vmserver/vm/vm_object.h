@@ -100,6 +100,11 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   /// read, or may have. Calls `done` once no page is there, or on its way, that is older than this
   /// call.
   void revalidate(Done done);
+  /// Whether others may be writing to the file for as long as it has the times that it has.
+  bool may_be_written_to() const;
+  /// revalidate(), once what others were writing before is over. Waits for that, and so stands aside
+  /// (Machine::aside()).
+  void revalidate_when_written(Done done);
   /// What the syncer does, from time to time: the same, as far as that can be said while pages are
   /// on their way out; and what programs stored goes to the file, if not all mappings that it was
   /// stored through ask for that not to be done.

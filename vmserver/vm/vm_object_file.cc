@@ -54,6 +54,20 @@ class Tail {
 
 void VmObject::revalidate(Done done) { look_at_file(true, false, std::move(done)); }
 
+// Of one call of write(2), to be sure. Where the times are not exact, or the host lets nobody wait, the
+// syncer's passes have to do.
+bool VmObject::may_be_written_to() const {
+  constexpr std::int64_t kLongestWrite = 60'000'000'000;
+  if (kind_ != Kind::file || !exact_) return false;
+  const std::lock_guard guard(lock_);
+  return hal::realtime_ns() - known_.changed_ns < kLongestWrite;
+}
+
+void VmObject::revalidate_when_written(Done done) {
+  hal::await_writes(descriptor().get());
+  revalidate(std::move(done));
+}
+
 void VmObject::look_at_file(bool for_new_mapping, bool writes_over, Done done) {
   if (kind_ == Kind::file) {
     hal::HostFile file;
