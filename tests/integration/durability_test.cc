@@ -1,6 +1,7 @@
 // What msync promises, on a disk that fails: no error is swallowed, and nothing is lost of which a
 // program was told that it is there.
 #include <catch2/catch.hpp>
+#include <csignal>
 
 #include "tests/support/failing_disk.h"
 #include "tests/support/mapper.h"
@@ -95,4 +96,23 @@ TEST_CASE("what the syncer wrote while the disk failed is not forgotten") {
   f.disk.heal();
   CHECK(f.mapper->ask("try sync") == "synced");
   CHECK(FailingDisk::byte(f.path, 5 * kPage) == 12);
+}
+
+TEST_CASE("a server that ends waits for a pager that takes its time") {
+  ServerUnderTest server;
+  const std::string path = server.file("f", pattern(kPages * kPage));
+  {
+    Mapper mapper(server, path);
+    REQUIRE(mapper.ask("map shared rw") == "mapped");
+    mapper.store(3 * kPage, 77);
+    server.pager("file").freeze();
+  }
+  server.process().signal(SIGTERM);
+  // Longer than programs have to go.
+  CHECK_FALSE(eventually([&] { return server.process().ended(); }, std::chrono::seconds(12)));
+  server.pager("file").thaw();
+  const support::Outcome outcome = server.process().wait();
+  INFO(outcome.text());
+  CHECK(outcome.status == 0);
+  CHECK(static_cast<unsigned char>(support::read_file(path)[3 * kPage]) == 77);
 }

@@ -30,8 +30,9 @@ namespace {
 // How often address spaces are looked at whose end nothing else tells: children that were never
 // heard of, and programs that executed another.
 constexpr std::chrono::milliseconds kSweepPeriod{250};
-// How long programs have to go, and pagers to take what was written, once the server ends.
+// Once the server ends: how long programs have to go, and a pager to take more of what was written.
 constexpr std::chrono::seconds kEndGrace{5};
+constexpr std::chrono::seconds kWriteBackGrace{30};
 
 // A program that has had an answer often has the next question at once, and so has one that has got a
 // page.
@@ -280,21 +281,21 @@ void ProgramServer::end() {
       spdlog::warn("program {} has not ended in time", session->pid());
       session->close("the server ends");
     }
-    if (left.empty()) {
-      spdlog::error("written pages could not be given to their pagers in time and are lost");
-      clean_ = false;
-      calls_.stop();
-      return;
-    }
-    end_timer_.expires_after(kEndGrace);
-    end_timer_.async_wait([this](const boost::system::error_code& again) {
-      if (again) return;
-      spdlog::error("written pages could not be given to their pagers in time and are lost");
-      clean_ = false;
-      calls_.stop();
-    });
+    await_write_backs(machine_->counters().pageouts);
   });
   check_finished();
+}
+
+void ProgramServer::await_write_backs(std::uint64_t given) {
+  end_timer_.expires_after(kWriteBackGrace);
+  end_timer_.async_wait([this, given](const boost::system::error_code& error) {
+    if (error) return;
+    const std::uint64_t now = machine_->counters().pageouts;
+    if (now != given) return await_write_backs(now);
+    spdlog::error("written pages could not be given to their pagers in time and are lost");
+    clean_ = false;
+    calls_.stop();
+  });
 }
 
 void ProgramServer::check_finished() {

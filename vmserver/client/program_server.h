@@ -77,6 +77,9 @@ class ProgramServer final : public vm::Inspector {
   void turn_away();
   void sweep();
   void end();
+  /// Until everything is written back, or pagers have taken nothing for a while since the server had
+  /// given out so many pages.
+  void await_write_backs(std::uint64_t given);
   void check_finished();
   void give_memory_back();
   std::vector<std::shared_ptr<Session>> all();

@@ -489,7 +489,15 @@ void VmObject::launder(PageRange pages, bool durable, Done done) {
     }
     const PageRange inside(PageIndex(0), hal::pages_for_bytes(bytes_));
     const PageSet taken = part_of(dirty_, interval(pages.intersect(inside)));
-    for (const auto& part : taken) runs.push_back(page_range(part));
+    // In pieces: what a pager has taken of a large run counts before it has taken all.
+    constexpr std::uint64_t kMostAtOnce = 1024;
+    for (const auto& part : taken) {
+      for (PageRange rest = page_range(part); !rest.empty();) {
+        const PageRange piece(rest.first(), std::min(rest.count(), kMostAtOnce));
+        runs.push_back(piece);
+        rest = PageRange::between(piece.end(), rest.end());
+      }
+    }
     dirty_.subtract(interval(pages));
     for (PageRange run : runs) going_out_.add({interval(run), 1U});
     if (!runs.empty() || durable) {
