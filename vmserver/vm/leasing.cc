@@ -74,12 +74,7 @@ void VmSpace::return_to_lease(VirtualRange range) {
 void VmSpace::inherit_lease(VmSpace& child) {
   child.inherited_lease_ = lease_.empty() ? inherited_lease_ : lease_;
   if (lease_.empty()) return;
-  auto entry = std::make_unique<MapEntry>();
-  entry->range = lease_;
-  entry->space = &child;
-  entry->protection = hal::Protection::read() | hal::Protection::write();
-  entry->maximum = hal::Protection::all();
-  child.map_.insert(std::move(entry));
+  child.presume_memory(lease_);
 }
 
 void VmSpace::settle_lease(bool unheard) {
