@@ -1,45 +1,20 @@
 #include "vmserver/client/note_reader.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <new>
-#include <system_error>
 #include <utility>
 
+#include "hal/linux/sealed_memory.h"
+
 namespace server {
-namespace {
 
 using protocol::NoteRing;
 
-[[noreturn]] void fail(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
-hal::SharedDescriptor make_file() {
-  const int made = memfd_create("notes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (made < 0) fail("memfd_create for a program's notes");
-  hal::SharedDescriptor file(made);
-  // The program has it, too: were it to become smaller, a look at it would be a bus error.
-  if (ftruncate(made, sizeof(NoteRing)) != 0 ||
-      fcntl(made, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    fail("ftruncate and seals of a program's notes");
-  }
-  return file;
-}
-
-NoteRing* map(const hal::SharedDescriptor& file) {
-  void* const at =
-      mmap(nullptr, sizeof(NoteRing), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
-  if (at == MAP_FAILED) fail("mmap of a program's notes");
-  return new (at) NoteRing;  // it is zero already
-}
-
-}  // namespace
-
-NoteReader::NoteReader() : file_(make_file()), ring_(map(file_)) {}
+// The ring is zero already.
+NoteReader::NoteReader()
+    : file_(hal::make_sealed_memory("notes", sizeof(NoteRing))),
+      ring_(new (hal::map_sealed_memory(file_, sizeof(NoteRing))) NoteRing) {}
 
 NoteReader::~NoteReader() { munmap(ring_, sizeof(NoteRing)); }
 

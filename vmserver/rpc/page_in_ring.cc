@@ -1,9 +1,7 @@
 #include "vmserver/rpc/page_in_ring.h"
 
-#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <limits>
@@ -11,6 +9,8 @@
 #include <numeric>
 #include <system_error>
 #include <utility>
+
+#include "hal/linux/sealed_memory.h"
 
 namespace server {
 namespace {
@@ -24,28 +24,15 @@ hal::SharedDescriptor owned(int fd, const char* what) {
   return hal::SharedDescriptor(fd);
 }
 
-hal::SharedDescriptor make_memory() {
-  hal::SharedDescriptor file =
-      owned(::memfd_create("page-ins", MFD_CLOEXEC | MFD_ALLOW_SEALING),
-            "memfd_create for a ring of page-ins");
-  // The pager has it, too: were it to become smaller, a look at it would be a bus error.
-  if (::ftruncate(file.get(), sizeof(protocol::PageInRing)) != 0 ||
-      ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-    fail("ftruncate and seals of a ring of page-ins");
-  return file;
-}
-
+// It is zero already.
 protocol::PageInRing* map(const hal::SharedDescriptor& memory) {
-  void* const at = ::mmap(nullptr, sizeof(protocol::PageInRing), PROT_READ | PROT_WRITE, MAP_SHARED,
-                          memory.get(), 0);
-  if (at == MAP_FAILED) fail("mmap of a ring of page-ins");
-  return new (at) protocol::PageInRing;  // it is zero already
+  return new (hal::map_sealed_memory(memory, sizeof(protocol::PageInRing))) protocol::PageInRing;
 }
 
 }  // namespace
 
 PageInRing::PageInRing()
-    : memory_(make_memory()),
+    : memory_(hal::make_sealed_memory("page-ins", sizeof(protocol::PageInRing))),
       request_bell_(owned(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd for page-ins")),
       reply_bell_(owned(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd for page-ins")),
       mapped_(map(memory_)),
