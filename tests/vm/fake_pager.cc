@@ -73,7 +73,10 @@ class FakePagerDirectory::Paged final : public vm::PagedObject {
         backing_(std::static_pointer_cast<hal::SimBacking>(std::move(backing))) {}
   ~Paged() override { directory_.closed(*this); }
 
-  void submit(Transfer& transfer) override { directory_.submit(*this, transfer); }
+  void submit(Transfer& transfer) override {
+    if (directory_.before_submit_) directory_.before_submit_(transfer);
+    directory_.submit(*this, transfer);
+  }
   void resize(std::uint64_t bytes) override {
     const std::lock_guard guard(directory_.lock_);
     if (file_ != nullptr) file_->resizes.push_back(bytes);

@@ -88,6 +88,9 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   /// The next Transfer of this kind ends with `error` after `pages_before` pages of it were done.
   void fail_next(vm::Transfer::Kind kind, vm::Error error, std::uint64_t pages_before = 0);
   void fail_no_more();
+  /// Called with each Transfer, on the thread that submits it, before it is in line. To be set while
+  /// nobody submits any.
+  void before_submit(std::function<void(const vm::Transfer&)> hook) { before_submit_ = std::move(hook); }
   /// The anonymous pager dies, and all that it had with it; another one takes its place at once.
   void lose_anonymous();
   /// Pages that anonymous objects have there.
@@ -135,6 +138,7 @@ class FakePagerDirectory final : public vm::PagerDirectory {
   bool held_ = false;                              // lock_
   bool stopped_ = false;                           // lock_
   bool refuse_anonymous_ = false;
+  std::function<void(const vm::Transfer&)> before_submit_;
 };
 
 }  // namespace test

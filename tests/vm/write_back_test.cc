@@ -2,6 +2,9 @@
 #include <catch2/catch.hpp>
 
 #include <cerrno>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
 
 #include "tests/vm/test_machine.h"
 
@@ -236,4 +239,66 @@ TEST_CASE("two mappings of one page in one program are one page", "[write_back]"
   REQUIRE(f.program->munmap(second, 64 * kPage).ok());
   CHECK(f.byte(kPage) == 8);
   CHECK(f.byte(kPage + 1) == 9);
+}
+
+// The syncer, say, has taken a page off the dirty ones when somebody asks for it to be made durable.
+TEST_CASE("a sync never overtakes the page-out of a page that somebody else has taken", "[write_back]") {
+  Fixture f;
+  f.program->store(f.at + 3 * kPage, 73);
+  const auto object = f.machine.machine.objects().look_up(f.file.attributes.device,
+                                                          f.file.attributes.inode);
+  object->collect_written();
+  std::mutex lock;
+  std::condition_variable changed;
+  bool synced = false;
+  std::thread other;
+  f.machine.pagers.before_submit([&](const Transfer& transfer) {
+    std::unique_lock guard(lock);
+    if (transfer.kind == Transfer::Kind::sync) {
+      synced = true;
+      changed.notify_all();
+    } else if (!other.joinable()) {
+      other = std::thread([&] { object->write_back(object->all_pages(), true, {}); });
+      // As long as this may take, and the other one is not to get through meanwhile.
+      changed.wait_for(guard, std::chrono::milliseconds(200), [&] { return synced; });
+      CHECK_FALSE(synced);
+    }
+  });
+  object->write_back(object->all_pages(), false, {});
+  other.join();
+  f.machine.pagers.before_submit({});
+  f.machine.pagers.pump_all();
+  const auto records = f.machine.pagers.records();
+  const auto first_of = [&](Transfer::Kind kind) {
+    return std::find_if(records.begin(), records.end(),
+                        [&](const auto& record) { return record.kind == kind; });
+  };
+  REQUIRE(first_of(Transfer::Kind::sync) != records.end());
+  CHECK(first_of(Transfer::Kind::page_out) < first_of(Transfer::Kind::sync));
+  CHECK(f.byte(3 * kPage) == 73);
+}
+
+TEST_CASE("a sync fails with the page-out of somebody else that it waits for", "[write_back]") {
+  Fixture f;
+  const auto object = f.machine.machine.objects().look_up(f.file.attributes.device,
+                                                          f.file.attributes.inode);
+  const auto outcome_of = [&](PageRange asked) {
+    f.program->store(f.at + 3 * kPage, 74);
+    object->collect_written();
+    f.machine.pagers.hold(true);
+    f.machine.pagers.fail_next(Transfer::Kind::page_out, vm::Error::io);
+    object->write_back(object->all_pages(), false, {});
+    std::optional<vm::Error> outcome;
+    object->write_back(asked, true, [&](vm::Error error) { outcome = error; });
+    f.machine.pagers.hold(false);
+    f.machine.pagers.pump_all();
+    REQUIRE(outcome);
+    return *outcome;
+  };
+  CHECK(outcome_of(pages(2, 4)) == vm::Error::io);
+  CHECK(object->is_written(PageIndex(3)));
+  // Of pages that it was not asked about it says nothing.
+  CHECK(outcome_of(pages(10, 4)) == vm::Error::none);
+  CHECK(f.program->msync(f.at, 64 * kPage, bsd::kSync).ok());
+  CHECK(f.byte(3 * kPage) == 74);
 }

@@ -41,6 +41,10 @@ class VmObject::PageIn final : public Transfer {
 
 // One write_back(): as many page-outs as there are dirty runs, then perhaps a sync. Until it ends
 // the object counts it among its writing_.
+//
+// Its page-outs are submitted under the lock under which their pages were taken off the dirty ones:
+// somebody else finds these clean, and has nothing to wait for but what it asks the pager for behind
+// them. With the page-outs not there yet, an msync would end before what it is about is in the file.
 class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
  public:
   WriteBack(std::shared_ptr<VmObject> object, bool durable, Done done)
@@ -49,13 +53,13 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
   }
   ~WriteBack() { object_->machine_.write_back_ended(); }
 
-  void start(const std::vector<PageRange>& runs) {
-    // One more than there are, so that no early answer ends it before all are submitted.
+  /// Needs the object's lock. `with_others`: pages that this is about are on their way out already.
+  void submit(const std::vector<PageRange>& runs, bool with_others) {
+    // One more than there are: it does not end before submitted().
     pending_ = runs.size() + 1;
-    if (durable_) {
-      const std::lock_guard guard(object_->lock_);
-      failures_before_ = object_->failed_syncs_;
-    }
+    failed_syncs_before_ = object_->failed_syncs_;
+    failed_page_outs_before_ = object_->failed_page_outs_;
+    with_others_ = with_others;
     for (PageRange run : runs) {
       auto* part = new Part(shared_from_this());
       part->kind = Transfer::Kind::page_out;
@@ -63,8 +67,9 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       object_->machine_.memory().add_paging_out(static_cast<std::int64_t>(run.count()));
       object_->pager_->submit(*part);
     }
-    part_done(Error::none, nullptr).tell();
   }
+  /// Without the lock.
+  void submitted() { part_done(Error::none, nullptr).tell(); }
 
  private:
   /// Who is to hear that all is over. By then neither this nor, perhaps, the object is there: who
@@ -117,9 +122,10 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
       const std::lock_guard guard(object_->lock_);
       if (error != Error::none) {
         object_->sync_failed(syncing_);
-      } else if (object_->failed_syncs_ != failures_before_) {
-        // The host told another sync of a failure, and tells nobody twice. It may have been about
-        // what this one is to be sure of.
+      } else if (object_->failed_syncs_ != failed_syncs_before_ ||
+                 (with_others_ && object_->failed_page_outs_ != failed_page_outs_before_)) {
+        // The host told another sync of a failure, and tells nobody twice; or the pager another
+        // write-back. It may have been about what this one is to be sure of.
         error_ = EIO;
       }
     }
@@ -152,7 +158,10 @@ class VmObject::WriteBack : public std::enable_shared_from_this<WriteBack> {
   std::atomic<std::size_t> pending_{0};
   std::atomic<int> error_{0};
   PageSet syncing_;               // what the sync is about
-  unsigned failures_before_ = 0;  // of the object's syncs, when this began
+  // Of the object's, when this began.
+  unsigned failed_syncs_before_ = 0;
+  unsigned failed_page_outs_before_ = 0;
+  bool with_others_ = false;
 };
 
 VmObject::VmObject(Machine& machine, Kind kind, hal::HostFile file,
@@ -480,7 +489,7 @@ void VmObject::write_back(PageRange pages, bool durable, Done done) {
 }
 
 void VmObject::launder(PageRange pages, bool durable, Done done) {
-  std::vector<PageRange> runs;
+  std::shared_ptr<WriteBack> write_back;
   if (pager_ != nullptr) {
     const std::lock_guard guard(lock_);
     if (kept_back(pages)) {
@@ -491,6 +500,7 @@ void VmObject::launder(PageRange pages, bool durable, Done done) {
     const PageSet taken = part_of(dirty_, interval(pages.intersect(inside)));
     // In pieces: what a pager has taken of a large run counts before it has taken all.
     constexpr std::uint64_t kMostAtOnce = 1024;
+    std::vector<PageRange> runs;
     for (const auto& part : taken) {
       for (PageRange rest = page_range(part); !rest.empty();) {
         const PageRange piece(rest.first(), std::min(rest.count(), kMostAtOnce));
@@ -499,23 +509,23 @@ void VmObject::launder(PageRange pages, bool durable, Done done) {
       }
     }
     dirty_.subtract(interval(pages));
-    for (PageRange run : runs) going_out_.add({interval(run), 1U});
     if (!runs.empty() || durable) {
       ++writing_;
+      write_back = std::make_shared<WriteBack>(shared_from_this(), durable, std::move(done));
+      write_back->submit(runs, is_going_out(pages));
     } else if (writing_ != 0 && done) {
       // Nothing new, but what others collected is still on its way. A pager takes one object's
       // pages in order, so only who has none of its own to wait for waits here.
       until_written_.push_back(std::move(done));
       return;
     }
-  } else {
-    durable = false;
+    for (PageRange run : runs) going_out_.add({interval(run), 1U});
   }
-  if (runs.empty() && !durable) {
-    if (done) done(Error::none);
-    return;
+  if (write_back) {
+    write_back->submitted();
+  } else if (done) {
+    done(Error::none);
   }
-  std::make_shared<WriteBack>(shared_from_this(), durable, std::move(done))->start(runs);
 }
 
 PageRange VmObject::all_pages() const {

@@ -295,6 +295,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   PageSet dirty_;                           // lock_
   PageSet unsynced_;                        // lock_; the pager has them, the disk perhaps not
   unsigned failed_syncs_ = 0;               // lock_
+  unsigned failed_page_outs_ = 0;           // lock_
   std::vector<Waiting> waiting_;            // lock_; who waits for pages to be resident
   std::size_t writing_ = 0;                 // lock_; write-backs under way
   std::vector<Done> until_written_;         // lock_; who waits for all of these to end

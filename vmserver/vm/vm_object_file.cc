@@ -237,6 +237,7 @@ void VmObject::written_out(const Transfer& part, Error error) {
   if (part.kind != Transfer::Kind::page_out) return;
   going_out_.subtract({interval(part.pages), 1U});
   if (error != Error::none) {
+    ++failed_page_outs_;
     dirty_.add(interval(part.pages));
   } else if (kind_ == Kind::file) {
     unsynced_.add(interval(part.pages));
