@@ -182,9 +182,17 @@ void PagerHub::attach_waiting(PagerKind kind) {
   }
   for (auto& pager : lines_[index(kind)]) {
     if (pager->gone) continue;
-    if (pager->keeps && !pager->settled) settle(*pager);
+    if (pager->keeps && !pager->settled && serves_all(*pager)) settle(*pager);
     break;  // the others wait
   }
+}
+
+// False as long as the one before it is gone, but has not been dropped: its objects are still with it.
+bool PagerHub::serves_all(const RegisteredPager& pager) const {
+  return std::all_of(objects_.begin(), objects_.end(), [&](const auto& entry) {
+    const RemoteObject& object = *entry.second;
+    return object.kind() != pager.kind || object.served_by(pager);
+  });
 }
 
 /// All objects that there are go to this pager and have been opened there. What it keeps of others

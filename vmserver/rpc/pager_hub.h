@@ -82,6 +82,7 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
   RegisteredPager* pager_for(const RemoteObject& object);
   void attach_waiting(vm::PagerKind kind);
   void settle(RegisteredPager& pager);
+  bool serves_all(const RegisteredPager& pager) const;
   void offer_ring(RegisteredPager& pager);
   void ring_taken(RegisteredPager& pager);
   kj::Promise<void> read_replies(RegisteredPager& pager);
