@@ -163,6 +163,30 @@ TEST_CASE("a child that has a page itself needs nothing of what its parent took 
   f.check(*f.program, at, 16);
 }
 
+// It would wait for the next pages that leave, and forget what it has of those.
+TEST_CASE("a child that is forked when the pages have left waits for no others", "[paging]") {
+  PagingFixture f;
+  const std::uint64_t at = f.in_swap(128);
+  f.check(*f.program, at, 16);  // back in memory
+  REQUIRE(f.program->space().start_leaving());
+  REQUIRE(f.program->pmap().take_ordered());
+  const auto first = f.program->fork_unannounced();
+  // Once it has been told of the pages, before the parent is through with them.
+  std::unique_ptr<Program> second;
+  first->space().bring_all_back(hal::VirtualRange(),
+                                [&](vm::Error) { second = f.program->fork_unannounced(); });
+  while (!second && f.machine.pump()) continue;
+  REQUIRE(second);
+  first->space().let_leave();
+  // What is elsewhere comes back to the parent, and leaves it once more.
+  for (std::uint64_t i = 100; i < 116; ++i)
+    CHECK(f.program->load(at + i * kPage) == PagingFixture::value_of(i));
+  for (Program* one : {second.get(), first.get(), f.program.get()}) {
+    f.page_everything_out();
+    f.check(*one, at, 128);
+  }
+}
+
 TEST_CASE("a grandchild has what left its grandparent, though its parent has ended", "[paging]") {
   PagingFixture f;
   const std::uint64_t at = f.filled(16);

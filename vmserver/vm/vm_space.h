@@ -235,6 +235,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void follow(const hal::Plan& plan);
   void forget_swapped(hal::VirtualRange range);
   void drop_doubles();
+  void move_doubles(hal::VirtualRange range, hal::VirtualAddress target);
   void uncount(hal::VirtualRange range);
   void add_resident(std::int64_t pages);
   void prefer(hal::VirtualRange range);
@@ -272,6 +273,9 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
                            std::uint64_t pages, bool shared);
   /// Whether a walk through memory goes on at this page: those before it are there.
   bool goes_on(const MapEntry& entry, hal::VirtualAddress page) const;
+  /// Has the pages behind the window come in while the program is busy with those of the window. Needs
+  /// lock_.
+  void read_ahead(MapEntry& entry, hal::VirtualAddress page, FaultWindow::Span window);
   /// Zeroes for up to `pages` pages before `page`, up to the first that is there. Needs lock_.
   void fill_before(const MapEntry& entry, hal::VirtualAddress page, std::uint64_t pages,
                    bool shared);
@@ -336,6 +340,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   std::vector<Coming> coming_;                // lock_
   hal::VirtualRange leaving_;                 // lock_
   PageSet there_;                             // lock_  which of them were there; page numbers
+  /// What has left of leaving_ is in swapped_: who is forked from here on needs nobody to tell it.
+  bool have_told_ = false;                    // lock_
   /// Of an heir: what of leaving_ it had when it was forked. Page numbers.
   PageSet heritage_;                          // lock_
   bool taking_ = false;                       // lock_  the program is at an order of start_leaving()

@@ -239,9 +239,11 @@ void VmSpace::store(const std::vector<VirtualAddress>& pages, const std::byte* c
   }
 }
 
-// What has left is held for each of them.
+// What has left is held for each of them. They are all that there will be: a child that is forked later
+// and waited all the same would be told of the next pages that leave, which are none of its.
 std::vector<std::shared_ptr<VmSpace>> VmSpace::take_heirs(
     const std::vector<SwappedPages::Run>& gone) {
+  have_told_ = true;
   std::vector<std::shared_ptr<VmSpace>> heirs = std::exchange(heirs_, {});
   for (std::size_t i = 0; i < heirs.size(); ++i) {
     for (const SwappedPages::Run& run : gone) machine_.swap().hold(run.slots);
@@ -286,6 +288,7 @@ void VmSpace::end_leaving() {
   {
     const std::lock_guard guard(lock_);
     const VirtualRange range = std::exchange(leaving_, {});
+    have_told_ = false;
     taking_ = false;
     heritage_.clear();
     pmap_->wake(range);
@@ -309,7 +312,7 @@ void VmSpace::inherit_swapped(VmSpace& child) {
       child.swapped_.insert(run.pages.start(), run.slots);
     });
   }
-  if (leaving_.empty()) return;
+  if (leaving_.empty() || have_told_) return;
   child.leaving_ = leaving_;
   // As it is now: by the time it gets them it may have put something else there, where it had nothing.
   for (auto it = child.map_.first_in(leaving_);

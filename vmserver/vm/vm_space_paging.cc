@@ -108,6 +108,7 @@ void VmSpace::follow(const hal::Plan& plan) {
     forget_swapped(target);
     unsettled_.push_back(target);
     swapped_.move(step.range, target.start());
+    move_doubles(step.range, target.start());
   }
 }
 
@@ -448,6 +449,17 @@ void VmSpace::forget_swapped(VirtualRange range) {
   if (swapped_.empty()) return;
   swapped_.erase(range, [&](PageRange slots) { machine_.swap().release(slots); });
   doubles_ -= numbers(range);
+}
+
+void VmSpace::move_doubles(VirtualRange range, VirtualAddress target) {
+  if (doubles_.empty()) return;
+  const PageSet moved = doubles_ & numbers(range);
+  doubles_ -= moved;
+  for (const auto& part : moved) {
+    const VirtualRange from = range_of(part);
+    const VirtualAddress to = target + (from.start() - range.start());
+    doubles_ += numbers(VirtualRange(to, to + from.bytes()));
+  }
 }
 
 // Every child has been heard of, and has what it needs.
