@@ -95,25 +95,28 @@ void run_crowd(const ServerOptions& options, const Crowd& crowd) {
     command.descriptors = {board.descriptor()};
     running.emplace_back(command);
   }
-  for (unsigned i = 1; i <= crowd.kills; ++i) {
-    const std::uint64_t reached = i * crowd.steps / (crowd.kills + 1);
-    REQUIRE(support::eventually([&] { return board->steps >= reached; }));
-    server.pager("anon").kill();
-    server.start_pager("anon");
-  }
-  // As long as steps are taken, nothing is stuck.
-  std::uint64_t seen = 0;
   const auto all_ended = [&] {
     for (const support::Process& program : running) {
       if (!program.ended()) return false;
     }
     return true;
   };
-  while (!support::eventually([&] { return all_ended() || board->steps != seen; }) ||
-         !all_ended()) {
-    if (board->steps == seen) break;
-    seen = board->steps;
+  // As long as steps are taken, nothing is stuck.
+  const auto in_the_end = [&](const auto& condition) {
+    for (std::uint64_t seen = ~std::uint64_t{0}; !condition(); seen = board->steps) {
+      const auto goes_on = [&] { return condition() || board->steps != seen; };
+      if (!support::eventually(goes_on)) return false;
+    }
+    return true;
+  };
+  for (unsigned i = 1; i <= crowd.kills; ++i) {
+    const std::uint64_t reached = i * crowd.steps / (crowd.kills + 1);
+    INFO(board->steps << " steps of " << reached << "; the server says: " << server.log());
+    REQUIRE(in_the_end([&] { return board->steps >= reached || all_ended(); }));
+    server.pager("anon").kill();
+    server.start_pager("anon");
   }
+  in_the_end(all_ended);
   for (support::Process& program : running) {
     INFO("the server says: " << server.log());
     CHECK(program.wait().text() == "status 0");
