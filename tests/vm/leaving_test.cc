@@ -244,3 +244,43 @@ TEST_CASE("what is used again and again stays while a file is read once", "[pagi
   // They come once, and again only for what was dropped before the walk was seen to be one.
   CHECK(again <= 3 * 16);
 }
+
+// The kernel clears a word there when the thread has ended, and does not wait for the page.
+TEST_CASE("the end of a thread's stack never leaves, as long as it is one", "[paging]") {
+  PagingFixture f;
+  f.program->abi = protocol::kAbiLinux;
+  const auto map = [&](std::uint64_t at, std::uint64_t flags) {
+    const auto mapped = f.program->mmap(at, 32 * kPage, PROT_READ | PROT_WRITE,
+                                        MAP_PRIVATE | MAP_ANONYMOUS | flags);
+    REQUIRE(mapped.ok());
+    f.fill(*f.program, mapped.value, 32);
+    f.page_everything_out();
+    return mapped.value;
+  };
+  const std::uint64_t at = map(0, MAP_STACK);
+  CHECK(PagingFixture::resident(*f.program) == 2);
+  CHECK(f.program->space().swapped_pages() == 30);
+  // Both are there to be had without the server.
+  const std::uint64_t faults = f.program->space().fault_count();
+  CHECK(f.program->load(at + 30 * kPage) == PagingFixture::value_of(30));
+  CHECK(f.program->load(at + 31 * kPage) == PagingFixture::value_of(31));
+  CHECK(f.program->space().fault_count() == faults);
+  SECTION("a child has it, too") {
+    const auto child = f.program->fork();
+    f.fill(*child, at, 32, 5);
+    f.page_everything_out();
+    CHECK(PagingFixture::resident(*child) >= 2);
+    f.check(*child, at, 32, 5);
+  }
+  SECTION("what was thrown away is one still") {
+    REQUIRE(f.program->madvise(at, 32 * kPage, MADV_DONTNEED).ok());
+    f.fill(*f.program, at, 32, 6);
+    f.page_everything_out();
+    CHECK(PagingFixture::resident(*f.program) == 2);
+  }
+  SECTION("what is mapped there later may leave") {
+    REQUIRE(f.program->munmap(at, 32 * kPage).ok());
+    CHECK(map(at, MAP_FIXED) == at);
+    CHECK(PagingFixture::resident(*f.program) == 0);
+  }
+}

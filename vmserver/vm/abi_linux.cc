@@ -52,8 +52,8 @@ class LinuxAbi final : public Abi {
     result.synchronous = result.validated && (flags & kMapSync) != 0;
     result.host_only = (flags & MAP_HUGETLB) != 0 || type == kMapDroppable;
     result.unknown = (flags & ~kMapKnown) != 0;
-    // MAP_STACK and MAP_DENYWRITE are hints or have no counterpart; a program that
-    // passes them keeps its data without them.
+    result.thread_stack = (flags & MAP_STACK) != 0;
+    // MAP_DENYWRITE has no counterpart; a program that passes it keeps its data without it.
     return result;
   }
 

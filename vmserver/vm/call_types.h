@@ -18,6 +18,7 @@ struct MapFlags {
   bool no_replace = false;  ///< do not take away what is there
   bool anonymous = false;
   bool stack = false;  ///< grows down
+  bool thread_stack = false;  ///< all of it is there from the start (the host's MAP_STACK)
   bool guard = false;  ///< not memory: room that is kept
   bool no_sync = false;
   bool no_core = false;

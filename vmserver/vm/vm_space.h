@@ -113,6 +113,10 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// leaves until let_leave(), which is the end of the call. There need not be room.
   void bring_all_back(hal::VirtualRange range, std::function<void(Error)> done);
   void let_leave();
+  /// What libc knows of a thread lies at the end of its stack, and with it what the kernel clears when
+  /// the thread has ended, for whoever joins it. At that time the kernel waits for no page (PF_EXITING
+  /// in fs/userfaultfd.c): so these never leave. Needs lock_.
+  void keep_thread_at_end_of(hal::VirtualRange stack);
 
   /// Begins to take a few pages out, those that it came across longest ago. False when there is
   /// nothing to take, or it is at it already.
@@ -349,6 +353,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   /// Forked while pages were leaving. They stay for as long, also when their programs have ended: there
   /// may be heirs of theirs.
   std::vector<std::shared_ptr<VmSpace>> heirs_;  // lock_
+  PageSet stays_;                             // lock_  page numbers: see keep_thread_at_end_of()
   std::vector<PutOffPlan> put_off_;           // lock_  plans that wait for pages that are leaving
   std::vector<hal::VirtualRange> unsettled_;  // lock_  a plan is about to take away what is there
   bool keeps_ = false;                        // lock_  a call needs all pages to stay

@@ -74,10 +74,21 @@ VirtualRange VmSpace::leaving_in(const MapEntry& entry, VirtualRange part) {
     };
     for (VirtualRange range : unsettled_) keep_clear(range);
     for (const Coming& coming : coming_) keep_clear(coming.pages);
+    if (!stays_.empty()) {
+      for (const auto& pages : stays_ & numbers(VirtualRange(there.start(), end))) keep_clear(range_of(pages));
+    }
     if (skip_to == there.start() && skip_to < end) return {there.start(), end};
     part = VirtualRange(std::max(skip_to, there.start() + hal::kPageSize), part.end());
   }
   return {};
+}
+
+void VmSpace::keep_thread_at_end_of(VirtualRange stack) {
+  // Below its descriptor, where that is not the end (aarch64), is what the loader placed for the thread.
+  constexpr std::uint64_t kPages = 2;
+  if (!pages_leave()) return;
+  const std::uint64_t bytes = std::min(stack.bytes(), hal::bytes_from_pages(kPages));
+  stays_ += numbers(VirtualRange(stack.end() - bytes, stack.end()));
 }
 
 VirtualRange VmSpace::choose_leaving() {
@@ -305,6 +316,7 @@ void VmSpace::end_leaving() {
 
 void VmSpace::inherit_swapped(VmSpace& child) {
   forked_ = child.forked_ = true;
+  child.stays_ = stays_;
   for (MapEntry& entry : child.map_) {
     if (entry.source != Source::anonymous || entry.inherit == hal::Inherit::zero) continue;
     swapped_.for_each_in(entry.range, [&](const SwappedPages::Run& run) {

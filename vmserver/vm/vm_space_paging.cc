@@ -99,6 +99,8 @@ void VmSpace::follow(const hal::Plan& plan) {
     if (step.kind != Step::Kind::give_back) unsettled_.push_back(step.range);
     if (change != Change::content) continue;
     const VirtualRange target = target_of(step);
+    const bool stays_mapped = step.kind == Step::Kind::discard || step.kind == Step::Kind::lazy_free;
+    if (!stays_.empty() && !stays_mapped) stays_ -= numbers(step.range);
     if (target.empty()) {
       uncount(step.range);
       forget_swapped(step.range);

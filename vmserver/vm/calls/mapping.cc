@@ -129,6 +129,7 @@ void insert_mapping(const MmapRequest& m) {
   } else {
     plan_memory(m, m.range, m.protection);
     map.insert(make_entry(m, m.range, Source::anonymous));
+    if (m.flags.thread_stack) m.space.keep_thread_at_end_of(m.range);
   }
 }
 
