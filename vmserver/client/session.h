@@ -67,9 +67,11 @@ class Session : public std::enable_shared_from_this<Session> {
   friend class ActiveCall;
   friend class ProgramServer;
 
-  void wait_for_frame();
-  void on_frame(ReceivedFrame& frame);
+  // How it begins (session_beginning.cc).
+
   void begin(const ReceivedFrame& frame);
+  /// Ends a session whose beginning failed: what `pmap` is of may have ended.
+  void cannot_begin(hal::Pmap& pmap, const std::string& why);
   void adopt(ReceivedFrame& frame);
   /// A forked child has spoken up, or a program that lost its socket: it has this one from here on.
   void adopted(int socket, const std::vector<hal::SharedDescriptor>& passed,
@@ -80,24 +82,26 @@ class Session : public std::enable_shared_from_this<Session> {
     hal::SharedDescriptor pagemap;
   };
   ProcFiles proc_files(std::span<const hal::SharedDescriptor> passed, std::uint64_t which) const;
-  void on_request(ReceivedFrame& frame);
-  void on_continue();
-  void on_stub(const ReceivedFrame& frame);
+  void on_fork(int userfaultfd);
   /// Sends a new program its ring of notes; what has none is sent that. False when it does not take it.
   bool offer_notes(std::uint32_t flags);
-  void reject(const std::string& why);
-  /// Ends a session whose beginning failed: what `pmap` is of may have ended.
-  void cannot_begin(hal::Pmap& pmap, const std::string& why);
   static void make_secret(std::array<std::uint64_t, 2>& secret);
+  bool write_nameplate();
   void read_peer();
   void watch_process();
   void name_process();
 
+  // What it does from then on (session.cc).
+
+  void wait_for_frame();
+  void on_frame(ReceivedFrame& frame);
+  void on_request(ReceivedFrame& frame);
+  void on_continue();
+  void on_stub(const ReceivedFrame& frame);
+  void reject(const std::string& why);
   void serve_faults();
   void wait_for_fault();
   void on_fault(const hal::UffdPmap::Fault& fault);
-  void on_fork(int userfaultfd);
-  bool write_nameplate();
 
   bool send_reply(const protocol::TrapRequest& to, std::uint32_t flags, std::int32_t error,
                   std::uint64_t value, const HostOpBatch* batch,
