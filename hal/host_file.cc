@@ -83,6 +83,23 @@ bool await_writes(int descriptor) {
   return lseek(descriptor, std::numeric_limits<off_t>::max(), SEEK_DATA) < 0 && errno == ENXIO;
 }
 
+bool is_local(int descriptor) {
+  struct statfs status {};
+  if (fstatfs(descriptor, &status) != 0) return false;
+  switch (status.f_type) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case F2FS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+    // Of what is local, in all but name: what containers' files are on.
+    case OVERLAYFS_SUPER_MAGIC:
+      return true;
+    default:
+      return false;
+  }
+}
+
 std::int64_t realtime_ns() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);

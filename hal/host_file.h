@@ -42,6 +42,9 @@ bool stamps_are_exact(int descriptor);
 /// kernel sets the file's times when one begins, and its data comes later. May take as long as the write.
 /// False where the file system does not let one wait for that.
 bool await_writes(int descriptor);
+/// Whether reading the file waits for memory or a disk of this host's, and not for a program or
+/// another host.
+bool is_local(int descriptor);
 /// CLOCK_REALTIME in nanoseconds.
 std::int64_t realtime_ns();
 

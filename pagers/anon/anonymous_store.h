@@ -53,6 +53,7 @@ class AnonymousStore final : public PagedStore {
   void page_in(hal::PageRange pages, ObjectMemory& memory) override;
   /// False where a swap file's pages are not in the host's memory.
   bool page_in_at_once(hal::PageRange pages, ObjectMemory& memory) override;
+  bool waits_for_disk_only() const override { return true; }
   bool page_outs_together() const override { return true; }
   /// Failure with ENOSPC when the swap is full.
   void page_out(hal::PageRange pages, ObjectMemory& memory) override;

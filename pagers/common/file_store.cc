@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pagers/common/failure.h"
+#include "pagers/common/page_copier.h"
 
 namespace pager {
 
@@ -22,19 +23,39 @@ namespace {
 constexpr std::uint64_t kPieceBytes = 1024 * 1024;
 /// RWF_NOAPPEND of Linux 6.9: the offset counts although the file was opened with O_APPEND.
 constexpr int kNoAppend = 0x20;
+/// Larger page-ins are worth a thread of their own.
+constexpr std::uint64_t kMostAtOnce = 64;
+
+PageCopier& copier() {
+  static thread_local PageCopier copier;
+  return copier;
+}
+
+/// Whether the host has this page of a file in its cache. False, too, where it does not tell.
+bool is_cached(int file, hal::PageIndex page) {
+  char byte = 0;
+  const iovec piece{&byte, 1};
+  return ::preadv2(file, &piece, 1, static_cast<off_t>(page.byte_offset()), RWF_NOWAIT) >= 0;
+}
+
+/// The same of all pages, going by the first and the last: what is in between came with them.
+bool are_cached(int file, PageRange pages) {
+  return is_cached(file, pages.first()) && is_cached(file, pages.first() + (pages.count() - 1));
+}
 
 }  // namespace
 
 // Through a description of our own: an error of the disk is told once to each, and the program's
 // fsync() and ours must not take it from one another.
-FileStore::FileStore(const ObjectInfo& info, const hal::SharedDescriptor& content,
-                     PageCopier& copier)
-    : subject_(text_of_inode(info.device, info.inode)), copier_(copier), bytes_(info.bytes) {
+FileStore::FileStore(const ObjectInfo& info, const hal::SharedDescriptor& content)
+    : subject_(text_of_inode(info.device, info.inode)),
+      bytes_(info.bytes) {
   if (!content) throw Failure(EBADF, "open " + subject_ + " without a descriptor");
   struct stat status;
   if (::fstat(content.get(), &status) != 0) throw Failure(errno, "fstat of " + subject_);
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
     throw Failure(ENODEV, "open " + subject_ + ", neither a regular file nor a block device");
+  local_ = S_ISREG(status.st_mode) && hal::is_local(content.get());
   if ((mode_of(content) & O_ACCMODE) != O_WRONLY) {
     const hal::SharedDescriptor own = hal::opened_anew(content, O_RDONLY);
     readable_ = own ? own : content;
@@ -85,10 +106,32 @@ void FileStore::page_in(PageRange pages, ObjectMemory& memory) {
   if (!readable_)
     throw Failure(EACCES, "read " + text_of_span(pages.bytes(), pages.byte_offset()) + " of " +
                               subject_ + " through a descriptor that may only write");
+  const PageRange data = with_data(pages);
+  // All of it is asked for before any of it is waited for: the host's own read-ahead is a sixteenth of
+  // this, and takes the windows of one walk, which several threads may copy at once, for several.
+  if (data.count() > kMostAtOnce && !are_cached(readable_.get(), data)) {
+    ::posix_fadvise(readable_.get(), static_cast<off_t>(data.byte_offset()),
+                    static_cast<off_t>(data.bytes()), POSIX_FADV_WILLNEED);
+  }
+  fill(pages, data, memory);
+}
+
+bool FileStore::page_in_at_once(PageRange pages, ObjectMemory& memory) {
+  if (!readable_ || pages.count() > kMostAtOnce) return false;
+  const PageRange data = with_data(pages);
+  if (!data.empty() && !are_cached(readable_.get(), data)) return false;
+  fill(pages, data, memory);
+  return true;
+}
+
+void FileStore::fill(PageRange pages, PageRange data, ObjectMemory& memory) {
+  if (!data.empty()) copier().copy(readable_.get(), data, memory, subject_);
+  memory.fill_zero(PageRange::between(std::max(pages.first(), data.end()), pages.end()));
+}
+
+PageRange FileStore::with_data(PageRange pages) const {
   const PageRange content(hal::PageIndex(0), hal::pages_for_bytes(content_bytes()));
-  const PageRange with_data = pages.intersect(content);
-  if (!with_data.empty()) copier_.copy(readable_.get(), with_data, memory, subject_);
-  memory.fill_zero(PageRange::between(std::max(pages.first(), content.end()), pages.end()));
+  return pages.intersect(content);
 }
 
 void FileStore::page_out(PageRange pages, ObjectMemory& memory) {

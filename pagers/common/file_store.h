@@ -5,20 +5,22 @@
 #include <cstdint>
 #include <string>
 
-#include "pagers/common/page_copier.h"
 #include "pagers/common/pager.h"
 
 namespace pager {
 
 class FileStore final : public PagedStore {
  public:
-  /// `copier` is shared by the stores of one event loop. Throws Failure.
-  FileStore(const ObjectInfo& info, const hal::SharedDescriptor& content, PageCopier& copier);
+  /// Throws Failure.
+  FileStore(const ObjectInfo& info, const hal::SharedDescriptor& content);
 
   /// Size of the content now, in bytes. Throws Failure.
   std::uint64_t content_bytes() const;
 
   void page_in(hal::PageRange pages, ObjectMemory& memory) override;
+  /// False where the host has not all of it in its cache, or it is much.
+  bool page_in_at_once(hal::PageRange pages, ObjectMemory& memory) override;
+  bool waits_for_disk_only() const override { return local_; }
   void page_out(hal::PageRange pages, ObjectMemory& memory) override;
   std::optional<hal::FileStamp> stamp() const override;
   void sync() override;
@@ -34,11 +36,15 @@ class FileStore final : public PagedStore {
   int any() const {
     return readable_ ? readable_.get() : place_ ? place_.get() : writable_.get();
   }
+  /// Those of `pages` that the content has now. Throws Failure.
+  hal::PageRange with_data(hal::PageRange pages) const;
+  /// Fills `data` from the file, and what of `pages` is behind it with zeroes.
+  void fill(hal::PageRange pages, hal::PageRange data, ObjectMemory& memory);
   void write_all(int file, const char* data, std::uint64_t bytes, std::uint64_t offset);
 
   std::string subject_;  ///< "inode 8:1/1234"
-  PageCopier& copier_;
-  // The frame carries out one request of an object after the other, so these need no lock.
+  bool local_ = false;
+  // What changes these has the store to itself.
   hal::SharedDescriptor readable_;  ///< may only read, or is the program's own
   /// The file, to be opened for writing whenever there is something to write: nobody can execute a
   /// file that somebody has open for that, and a mapping may outlive all of its descriptors.

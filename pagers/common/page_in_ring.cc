@@ -19,6 +19,8 @@ namespace {
 
 /// What else there is to do on the event loop waits for so long, at most.
 constexpr std::chrono::milliseconds kMostAtOnce{1};
+/// The event loop itself waits for a disk to read so many.
+constexpr std::uint64_t kFewPages = 16;
 
 protocol::PageInRing* map(const hal::SharedDescriptor& memory) {
   constexpr std::size_t kBytes = sizeof(protocol::PageInRing);
@@ -84,9 +86,20 @@ void PageInRing::begin(const Ring::Request& request) {
   const auto known = fillers_.find(request.object);
   if (known == fillers_.end()) return replies_->reply(request.tag, false);
   const PageRange pages(PageIndex(request.first_page), request.page_count);
-  if (const auto filled = known->second->fill_at_once(pages))
+  if (const auto filled = fill_at_once(*known->second, pages))
     return replies_->reply(request.tag, *filled);
   tasks_.add(known->second->fill(pages, std::make_shared<PageInReply>(replies_, request.tag)));
+}
+
+std::optional<bool> PageInRing::fill_at_once(Filler& filler, PageRange pages) {
+  using Clock = std::chrono::steady_clock;
+  if (const auto filled = filler.fill_at_once(pages, Filler::Wait::none)) return filled;
+  const bool alone = replies_->under_way == 0 && !requests_->any();
+  if (!alone || pages.count() > kFewPages || !patience_.may_wait()) return {};
+  const auto since = Clock::now();
+  const auto filled = filler.fill_at_once(pages, Filler::Wait::for_disk);
+  if (filled) patience_.waited(Clock::now() - since, requests_->any());
+  return filled;
 }
 
 void PageInRing::taskFailed(kj::Exception&& exception) {

@@ -5,7 +5,7 @@
 // before the call is in line before it.
 #pragma once
 
-#include <chrono>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -16,6 +16,7 @@
 
 #include "hal/address.h"
 #include "hal/host_file.h"
+#include "pagers/common/patience.h"
 #include "protocol/linger.h"
 #include "protocol/page_in_ring.h"
 
@@ -33,6 +34,8 @@ class ReplyLine {
   protocol::PageInRing& ring() { return *ring_; }
   void reply(std::uint32_t tag, bool filled);
 
+  std::atomic<unsigned> under_way{0};  ///< requests that wait for somebody else than the event loop
+
  private:
   protocol::PageInRing* ring_;
   std::mutex mutex_;
@@ -44,8 +47,13 @@ class ReplyLine {
 class PageInReply {
  public:
   PageInReply(std::shared_ptr<ReplyLine> line, std::uint32_t tag)
-      : line_(std::move(line)), tag_(tag) {}
-  ~PageInReply() { line_->reply(tag_, filled_); }
+      : line_(std::move(line)), tag_(tag) {
+    ++line_->under_way;
+  }
+  ~PageInReply() {
+    --line_->under_way;
+    line_->reply(tag_, filled_);
+  }
   PageInReply(const PageInReply&) = delete;
   PageInReply& operator=(const PageInReply&) = delete;
 
@@ -64,8 +72,9 @@ class PageInRing final : private kj::TaskSet::ErrorHandler {
   class Filler {
    public:
     virtual ~Filler() = default;
-    /// Whether these pages were filled; nothing when that has to wait for something.
-    virtual std::optional<bool> fill_at_once(hal::PageRange pages) = 0;
+    enum class Wait { none, for_disk };
+    /// Whether these pages were filled; nothing when that has to wait for more than it may.
+    virtual std::optional<bool> fill_at_once(hal::PageRange pages, Wait wait) = 0;
     /// Fills them, and says so on any thread: to wake the event loop for it would take longer than
     /// many a disk.
     virtual kj::Promise<void> fill(hal::PageRange pages, std::shared_ptr<PageInReply> reply) = 0;
@@ -88,6 +97,7 @@ class PageInRing final : private kj::TaskSet::ErrorHandler {
   using Ring = protocol::PageInRing;
 
   void begin(const Ring::Request& request);
+  std::optional<bool> fill_at_once(Filler& filler, hal::PageRange pages);
   kj::Promise<void> listen();
   void taskFailed(kj::Exception&& exception) override;
 
@@ -98,6 +108,7 @@ class PageInRing final : private kj::TaskSet::ErrorHandler {
   hal::SharedDescriptor bell_;  ///< for requests
   kj::Own<kj::UnixEventPort::FdObserver> rings_;
   protocol::Linger linger_{50};  ///< for the next request
+  Patience patience_;
   kj::TaskSet tasks_;
 };
 

@@ -5,8 +5,8 @@
 // waits for requests that came before it and concern the same pages, and for no others
 // (request_order.h). page_in_at_once() runs on the event loop itself (waking another thread would
 // cost more than most page-ins do), fills the memory, and the answer goes out. What has to wait for
-// a device goes to a worker thread, page_in(); page_out() and sync() always run on one, so that a
-// slow disk holds up no page-in.
+// a device goes to a worker thread, page_in(), unless nobody else waits (patience.h); page_out() and
+// sync() always run on one, so that a slow disk holds up no page-in.
 //
 // So what a store has is to be guarded: while a page_out() or a sync() runs, page-ins and discards
 // of other pages do, too, and where the store wants it other page-outs. resize() and grant() have
@@ -56,6 +56,9 @@ class PagedStore {
     page_in(pages, memory);
     return true;
   }
+  /// Whether page_in() waits for a disk at most, and not for a program that may itself be waiting for
+  /// this pager: then a short one may run on the event loop, too.
+  virtual bool waits_for_disk_only() const { return false; }
   /// Whether page-outs of different pages may run at the same time. The stamps that a file's come
   /// back with tell its own change from those of others only where nobody else writes in between.
   virtual bool page_outs_together() const { return false; }

@@ -212,6 +212,9 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
     return std::string(what) + " " + std::to_string(pages.count()) + " pages at page " +
            std::to_string(pages.first().value());
   }
+  static Outcome fill_now(Object& object, PageRange asked) {
+    return outcome_of([&] { object.store->page_in(object.memory.clip(asked), object.memory); });
+  }
   Outcome try_to_fill(PageRange asked, bool& filled) {
     return outcome_of([&] {
       const PageRange pages = object_->memory.clip(asked);
@@ -228,9 +231,13 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
   }
 
   // Of requests that came to the ring.
-  std::optional<bool> fill_at_once(PageRange asked) override {
+  std::optional<bool> fill_at_once(PageRange asked, Wait wait) override {
     if (!is_valid(asked)) return false;
     if (!order_.is_free(Kind::page_in, {asked})) return {};
+    if (wait == Wait::for_disk) {
+      if (!object_->store->waits_for_disk_only()) return {};
+      return fill_now(*object_, asked).error == 0;
+    }
     bool filled = false;
     if (try_to_fill(asked, filled).error != 0) return false;
     if (!filled) return {};
@@ -242,9 +249,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
              [this, asked, reply = kj::mv(reply)]() mutable {
                return workers_.reading
                    .run([object = object_, asked, reply = kj::mv(reply)]() mutable {
-                     const Outcome outcome = outcome_of([&] {
-                       object->store->page_in(object->memory.clip(asked), object->memory);
-                     });
+                     const Outcome outcome = fill_now(*object, asked);
                      reply->set_filled(outcome.error == 0);
                      reply.reset();
                      return outcome;

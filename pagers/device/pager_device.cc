@@ -100,7 +100,7 @@ class DevicePager final : public Pager {
 
  private:
   OpenedStore open_block(const ObjectInfo& info, const hal::SharedDescriptor& content) {
-    auto store = std::make_unique<FileStore>(info, content, copier_);
+    auto store = std::make_unique<FileStore>(info, content);
     OpenedStore opened;
     opened.bytes = store->content_bytes();
     store->resize(opened.bytes);
@@ -121,7 +121,6 @@ class DevicePager final : public Pager {
     return opened;
   }
 
-  PageCopier copier_;
   std::vector<FramebufferSpec> specs_;
   std::optional<Framebuffers> framebuffers_;
 };

@@ -11,12 +11,9 @@ class FilePager final : public Pager {
 
   OpenedStore open(const ObjectInfo& info, const hal::SharedDescriptor& content) override {
     OpenedStore opened;
-    opened.store = std::make_unique<FileStore>(info, content, copier_);
+    opened.store = std::make_unique<FileStore>(info, content);
     return opened;
   }
-
- private:
-  PageCopier copier_;
 };
 
 }  // namespace
