@@ -51,6 +51,43 @@ TEST_CASE("a fault inside the last window changes no pattern", "[fault_window]")
   CHECK(window.grow(116, Advice::normal).count == 32);
 }
 
+TEST_CASE("a long walk reads ahead, and goes on in what was read ahead and behind it",
+          "[fault_window]") {
+  constexpr std::uint64_t kMost = FaultWindow::kMost;
+  FaultWindow window;
+  std::uint64_t page = 1000;
+  for (std::uint32_t expected : {16, 32, 64, 128, 256}) {
+    CHECK(window.grow(page, Advice::normal).count == expected);
+    CHECK(window.read_ahead() == 0);
+    page += expected;
+  }
+  CHECK(window.grow(page, Advice::normal).count == kMost);
+  CHECK(window.read_ahead() == kMost);
+  SECTION("the program is there before its pages") {
+    CHECK(window.grow(page + kMost, Advice::normal) == FaultWindow::Span{0, kMost});
+    CHECK(window.read_ahead() == kMost);
+  }
+  SECTION("the program is there after the first of them") {
+    CHECK(window.grow(page + kMost + 100, Advice::normal) == FaultWindow::Span{0, kMost - 100});
+    CHECK(window.read_ahead() == kMost);
+    CHECK(window.grow(page + 2 * kMost, Advice::normal) == FaultWindow::Span{0, kMost});
+  }
+  SECTION("the program is there after all of them") {
+    CHECK(window.grow(page + 2 * kMost, Advice::normal) == FaultWindow::Span{0, kMost});
+    CHECK(window.read_ahead() == kMost);
+  }
+  SECTION("the program jumps away, to before them: nothing is left of it") {
+    CHECK(window.grow(10, Advice::normal).count == 16);
+    CHECK(window.read_ahead() == 0);
+    CHECK(window.grow(500, Advice::normal).count == 4);
+    CHECK(window.grow(page + kMost, Advice::normal).count == 1);
+  }
+  SECTION("a walk downwards has nothing ahead") {
+    CHECK(window.grow(page - 1, Advice::normal).before == kMost - 1);
+    CHECK(window.read_ahead() == 0);
+  }
+}
+
 TEST_CASE("a walk downwards gets windows that end with the page it touched", "[fault_window]") {
   FaultWindow window;
   CHECK(window.grow(100000, Advice::normal) == FaultWindow::Span{0, 16});

@@ -40,10 +40,16 @@ class FaultWindow {
       const auto before = static_cast<std::uint32_t>(page - first_);
       return {before, before + 1};
     }
+    if (page >= next_ && page < ahead_ && advice != Advice::random) {
+      // In what was read ahead: it comes in as the program goes through it.
+      first_ = page;
+      next_ = ahead_;
+      return {0, static_cast<std::uint32_t>(next_ - page)};
+    }
     const bool down = page + 1 == first_ && first_ != next_;
     if (advice == Advice::random) {
       pages_ = 1;
-    } else if ((page >= next_ && page - next_ < kLeftOut && !fresh_) || down) {
+    } else if ((!fresh_ && (is_near(page, next_) || is_near(page, ahead_))) || down) {
       pages_ = std::clamp(pages_ * 2, kStart, kMost);
     } else if (advice == Advice::sequential) {
       pages_ = kMost;
@@ -53,6 +59,7 @@ class FaultWindow {
       pages_ = std::max<std::uint32_t>(1, std::min(kStart, pages_ / 4));
     }
     fresh_ = false;
+    ahead_ = 0;
     down_ = down && pages_ > 1;
     const std::uint32_t wanted = down_ ? pages_ - 1 : pages_ < kStart ? 0 : lead;
     const auto before = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, page));
@@ -69,12 +76,25 @@ class FaultWindow {
     return {0, pages_};
   }
 
+  /// How many pages right behind the window may be on their way while the program is busy with those
+  /// of the window: of a walk up that has been going on for long.
+  std::uint32_t read_ahead() {
+    if (pages_ < kMost || down_) return 0;
+    ahead_ = next_ + kMost;
+    return kMost;
+  }
+
   /// What was brought in ended at `next`, not where grow() took it to end.
   void ended_at(std::uint64_t next) { next_ = next; }
 
  private:
+  static bool is_near(std::uint64_t page, std::uint64_t end) {
+    return page >= end && page - end < kLeftOut;
+  }
+
   std::uint64_t first_ = 0;  // where the last window began
   std::uint64_t next_ = 0;   // the page right behind it
+  std::uint64_t ahead_ = 0;  // and the one right behind what was read ahead
   bool down_ = false;        // it lay before the page that was touched
   std::uint32_t pages_ = kStart;
   bool fresh_ = true;

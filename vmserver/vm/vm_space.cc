@@ -148,6 +148,7 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
     }
     switch (entry->object->fault_in(entry->page_at(page), wanted)) {
       case VmObject::FaultIn::waiting:
+        read_ahead(*entry, page, span);
         break;
       case VmObject::FaultIn::resident:
       case VmObject::FaultIn::beyond:  // the host has a bus error for it when it looks again
@@ -155,6 +156,21 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
         break;
     }
   }
+}
+
+void VmSpace::read_ahead(MapEntry& entry, VirtualAddress page, FaultWindow::Span window) {
+  // What nobody stored yet costs less to make than to keep for somebody.
+  if (entry.object->kind() == VmObject::Kind::anonymous) return;
+  const std::uint64_t ahead = entry.window.read_ahead();
+  if (ahead == 0) return;
+  // Not where it would push out what is in use.
+  Memory& memory = machine_.memory();
+  if (memory.limited() && memory.room() < 4 * ahead) return;
+  const std::uint64_t left = (entry.range.end() - page) >> hal::kPageShift;
+  const std::uint64_t skipped = window.count - window.before;
+  if (left <= skipped) return;
+  entry.object->prefetch(
+      hal::PageRange(entry.page_at(page) + skipped, std::min(ahead, left - skipped)));
 }
 
 bool VmSpace::goes_on(const MapEntry& entry, VirtualAddress page) const {
