@@ -141,6 +141,26 @@ Result unmap(const protocol::TrapRequest& request) {
   return {};
 }
 
+// By some rules only root may.
+bool unlocks(const protocol::TrapRequest& request) {
+  if (request.call != protocol::kCallMunlock || request.abi != protocol::kAbiLinux ||
+      self.pages_leave || !is_own(request)) {
+    return false;
+  }
+  const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
+  return by_host || sys(SYS_geteuid) == 0;
+}
+
+// False where the host would not: the server has an answer to that.
+bool unlock(const protocol::TrapRequest& request) {
+  begin_unheard();
+  if (failed(host_call(request.call, request.abi, request.args))) return false;
+  protocol::TrapRequest said = request;
+  said.args[1] = whole_pages(request.args[1]);
+  tell(said);
+  return true;
+}
+
 }  // namespace
 
 bool may_note() {
@@ -165,6 +185,10 @@ bool did_by_itself(protocol::TrapRequest& request, Result& result) {
   }
   if (unmaps(request)) {
     result = unmap(request);
+    return true;
+  }
+  if (unlocks(request) && unlock(request)) {
+    result = {};
     return true;
   }
   return false;

@@ -20,7 +20,7 @@
 //
 // Requests with kRequestDone stand outside of that: they can come while a call is under way, and nobody
 // waits for them. What a program does so it has done already; the server's map follows. It may change
-// the protection of private memory that it knows, unmap it, and map more of it in its *lease*: a range
+// the protection of private memory that it knows, unlock it, unmap it, and map more in its *lease*: a range
 // that the server keeps free for it. The last answer to each call says where that is from then on; a
 // program that has no answer to its last call has none.
 //
@@ -41,7 +41,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 9;
+inline constexpr uint32_t kVersion = 10;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -156,7 +156,7 @@ enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
   kRequestHostRules = 2,      ///< libc's own call: the host's rules, whatever the server's are
   /// The program has done it: the server takes note and does not answer. Only where Welcome allows
-  /// that, and only to private memory: mprotect to what is not executable, munmap of whole pages, and
+  /// that, and only to private memory: mprotect to what is not executable, munmap and munlock of whole pages, and
   /// mmap at the start of the lease, to be read and written; args: 0 address, 1 bytes, 2 pages that
   /// are there already. From a program that has a ring of notes (note_ring.h) these come there.
   kRequestDone = 4,

@@ -6,6 +6,7 @@
 
 #include <boost/asio/post.hpp>
 
+#include "hal/linux/process_user.h"
 #include "vmserver/client/program_server.h"
 
 namespace server {
@@ -119,9 +120,12 @@ void Session::ActiveCall::abandon() {
   if (next) next(vm::Error::io);
 }
 
-// The effective user changes during a program's life (setuid), so it is asked for each time; the
-// calls that need it are rare. Line by line: a program's name, which it chooses, is in there, too.
+// The effective user changes during a program's life (setuid), so it is asked for each time. Line by
+// line: a program's name, which it chooses, is in there, too.
 std::optional<std::uint32_t> Session::ActiveCall::effective_user() const {
+  if (session_->process_.is_open()) {
+    if (const auto user = hal::effective_user(session_->process_.native_handle())) return user;
+  }
   std::ifstream status("/proc/" + std::to_string(session_->pid()) + "/status");
   for (std::string line; std::getline(status, line);) {
     if (!line.starts_with("Uid:")) continue;

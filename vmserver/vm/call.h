@@ -40,6 +40,9 @@ struct Answer {
   bool prepare_forks = false;
   /// What to unmap again when the plan that goes along fails.
   hal::VirtualRange undo;
+  /// What the plan locks, which counts as wired already. If the plan fails, the personality says what
+  /// becomes of that (Personality::Mlock).
+  hal::VirtualRange wired;
   /// The plan claims `undo`. If something of the host's turns out to be there, the call ends in
   /// `occupied`, or, where that is none, is made again.
   bool claims = false;
@@ -73,7 +76,7 @@ class Call {
   /// Whether the caller's effective user is root.
   virtual bool superuser() = 0;
   /// The caller's effective user now, or, when that cannot be told any more, as it was at first.
-  /// Costly, as superuser() is: the host is asked.
+  /// As with superuser(), the host is asked.
   virtual std::uint32_t user_id() = 0;
   /// The calling process, or 0 when it has none here.
   virtual std::int32_t pid() const = 0;

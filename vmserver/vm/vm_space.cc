@@ -89,7 +89,14 @@ void VmSpace::undo(Call& call, const Answer& answer, Error error) {
   {
     const std::lock_guard guard(lock_);
     if (call.request.call == protocol::kCallMmap) trace_unmapped(*this, call.pid(), answer.undo);
-    if (answer.claims && error == Error::exists) {
+    if (!answer.wired.empty()) {
+      result.error = Error::no_memory;
+      if (call.rules->mlock.all_or_nothing) {
+        set_wired(answer.wired, false);
+        map_.simplify(answer.wired);
+        call.plan.add(hal::Step::Kind::unlock, answer.wired).may_fail = true;
+      }
+    } else if (answer.claims && error == Error::exists) {
       // What is there is not ours to unmap.
       take_out(answer.undo, [](VirtualRange) {});
       look_again();

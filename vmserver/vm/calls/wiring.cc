@@ -45,6 +45,17 @@ void mlock(VmSpace& space, Call& call) {
   }
   if (range.empty()) return call.finish(error);
   call.plan.add(Step::Kind::lock, range).enable = (flags & kOnFault) != 0;
+  // Where nothing leaves, and where there is nothing to add to what the host says, the plan goes along
+  // with the answer.
+  if (!space.pages_leave() && error == Error::none) {
+    {
+      const auto guard = space.lock();
+      space.set_wired(range, true);
+    }
+    Answer answer;
+    answer.wired = range;
+    return call.finish(answer);
+  }
   call.run_plan([&space, &call, &rules, range, error](Error failed) {
     if (failed != Error::none && rules.all_or_nothing) {
       call.plan.add(Step::Kind::unlock, range).may_fail = true;
@@ -69,6 +80,15 @@ void munlock(VmSpace& space, Call& call) {
     call.plan.add(Step::Kind::unlock, range);
   }
   call.finish(Error::none);
+}
+
+bool note_munlock(VmSpace& space, const protocol::TrapRequest& request) {
+  const auto range = whole_pages_of(request);
+  VmMap& map = space.map();
+  if (!range || space.pages_leave() || !map.covers(*range) || !is_plain(map, *range)) return false;
+  space.set_wired(*range, false);
+  map.simplify(*range);
+  return true;
 }
 
 void mlockall(VmSpace& space, Call& call) {
