@@ -1,6 +1,7 @@
 // bare_faults: one page a fault at random, with the least of all handlers: a thread that reads the
 // event and answers with one UFFDIO_COPY. With "mapped" as argument the same walk through memory that
-// the C library's mmap() gave, served or not. Prints microseconds a page.
+// the C library's mmap() gave, served or not; with a number behind it, so many threads walk at the same
+// time, each through as many pages. Prints microseconds a page.
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -76,13 +77,25 @@ char* mapped() {
 int main(int argc, char** argv) {
   volatile char* const memory =
       argc > 1 && std::strcmp(argv[1], "mapped") == 0 ? mapped() : with_handler();
+  const std::size_t threads = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
+  if (threads == 0 || threads > kBytes / kPage / kTouched) {
+    std::fprintf(stderr, "bare_faults: %s threads cannot be\n", argv[2]);
+    return 2;
+  }
   std::vector<std::size_t> order(kBytes / kPage);
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::shuffle(order.begin(), order.end(), std::mt19937_64(20240607));
+  const auto walk = [&](std::size_t thread) {
+    for (std::size_t i = thread * kTouched; i < (thread + 1) * kTouched; ++i)
+      memory[order[i] * kPage] = 1;
+  };
   const auto start = std::chrono::steady_clock::now();
-  for (std::size_t i = 0; i < kTouched; ++i) memory[order[i] * kPage] = 1;
+  std::vector<std::thread> others;
+  for (std::size_t thread = 1; thread < threads; ++thread) others.emplace_back(walk, thread);
+  walk(0);
+  for (std::thread& other : others) other.join();
   const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
-  std::printf("%.2f\n", time.count() / static_cast<double>(kTouched));
+  std::printf("%.2f\n", time.count() / static_cast<double>(kTouched * threads));
   std::fflush(stdout);
   std::_Exit(0);
 }

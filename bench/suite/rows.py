@@ -80,6 +80,12 @@ def random_faults(bench):
 def many_faults(bench):
     program = str(bench.build / "bench/bare_faults")
     with bench.server() as server:
+        def faults_of_threads(threads):
+            return float(output_of([program, "mapped", str(threads)], env=server.environment()))
+        for threads in (2, 4):
+            pair = Pair(f"random first touch, {threads} threads of one program", "us", 1.5, "1.5", other="one thread")
+            yield in_turns(pair, bench.rounds, lambda: faults_of_threads(1), lambda threads=threads: faults_of_threads(threads))
+
         def faults_of(programs):
             start = time.monotonic()
             running = [subprocess.Popen([program, "mapped"], env=server.environment(), stdout=subprocess.DEVNULL)
