@@ -336,13 +336,12 @@ bool UffdPmap::collect_written(VirtualRange range,
   request.category_mask = PAGE_IS_WRITTEN;
   request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   request.return_mask = PAGE_IS_WRITTEN;
-  bool any = false;
   const bool told = scan(pagemap.get(), range, request, [&](const page_region& region) {
-    any = true;
     sink(VirtualRange(VirtualAddress(region.start), VirtualAddress(region.end)));
   });
-  // Of an address space that is gone the kernel tells nothing, and no error either.
-  return told && (any || alive());
+  // Of an address space that is gone the kernel tells nothing, and no error either; of one that is just
+  // being taken down, a part.
+  return told && alive();
 }
 
 // A touch that has found the page in the memfd, and maps it after the hole punch took the page out

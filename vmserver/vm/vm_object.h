@@ -261,6 +261,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void launder(hal::PageRange pages, bool durable, Done done);
   void resume(std::vector<PutOff> put_off);
   void overtake_slow_changes();
+  void take_change(std::uint64_t number, ByteRange changed);
   void take_from_file(ByteRange changed);
   void take_size(std::uint64_t bytes);
   void look_after_change();

@@ -105,30 +105,51 @@ void VmObject::resume(std::vector<PutOff> put_off) {
 
 void VmObject::end_change(std::uint64_t number, ByteRange changed,
                           std::function<void(Ended)> done) {
-  bool overtaken = false;
+  {
+    const std::lock_guard guard(lock_);
+    outdate_flights();
+  }
+  take_change(number, changed);
+  look_after_change();
+  auto finish = [self = shared_from_this(), number, changed, done = std::move(done)](bool again) {
+    // What has come in meanwhile may be older, and may have been touched since, so that it was not
+    // dropped.
+    if (again) self->take_change(number, changed);
+    bool overtaken = false;
+    std::vector<PutOff> put_off;
+    {
+      const std::lock_guard guard(self->lock_);
+      std::erase_if(self->changes_, [&](const Change& change) {
+        if (change.number != number) return false;
+        overtaken = change.overtaken;
+        return true;
+      });
+      put_off = self->take_put_off();
+    }
+    self->resume(std::move(put_off));
+    done(overtaken ? Ended::overtaken : Ended::well);
+  };
+  {
+    const std::lock_guard guard(lock_);
+    if (outdated_in_flight()) {
+      until_fresh_.push_back([finish = std::move(finish)](Error) { finish(true); });
+      return;
+    }
+  }
+  finish(false);
+}
+
+// Where pages went out meanwhile that may have hidden the change, the file may hold old bytes. They are
+// no news.
+void VmObject::take_change(std::uint64_t number, ByteRange changed) {
   {
     const std::lock_guard guard(lock_);
     const auto it = std::find_if(changes_.begin(), changes_.end(),
                                  [&](const Change& change) { return change.number == number; });
     // It is one of those that began; only its program knows the number.
-    if (it != changes_.end()) overtaken = it->overtaken;
-    outdate_flights();
+    if (it != changes_.end() && it->overtaken) return;
   }
-  // The file may hold old bytes by now. They are no news.
-  if (!overtaken) take_from_file(changed);
-  look_after_change();
-  std::vector<PutOff> put_off;
-  Done answer = [done = std::move(done), overtaken](Error) {
-    done(overtaken ? Ended::overtaken : Ended::well);
-  };
-  {
-    const std::lock_guard guard(lock_);
-    std::erase_if(changes_, [&](const Change& change) { return change.number == number; });
-    put_off = take_put_off();
-    if (outdated_in_flight()) until_fresh_.push_back(std::exchange(answer, nullptr));
-  }
-  resume(std::move(put_off));
-  if (answer) answer(Error::none);
+  take_from_file(changed);
 }
 
 void VmObject::abandon_change(std::uint64_t number) {
