@@ -100,6 +100,11 @@ class TestMachine {
   // Pending calls that other threads end.
   std::mutex calls_lock;
   std::condition_variable call_ended;
+
+ private:
+  vm::PageoutDaemon::Clock::time_point look_at_time();
+
+  unsigned looks_ = 0;
 };
 
 struct ProgramLayout {

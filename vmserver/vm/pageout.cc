@@ -34,7 +34,8 @@ constexpr unsigned kMostOrders = 16;
 
 }  // namespace
 
-PageoutDaemon::PageoutDaemon(Machine& machine) : machine_(machine) {}
+PageoutDaemon::PageoutDaemon(Machine& machine, std::function<Clock::time_point()> now)
+    : machine_(machine), now_(std::move(now)) {}
 
 PageoutDaemon::~PageoutDaemon() { stop(); }
 
@@ -69,12 +70,13 @@ void PageoutDaemon::run() {
     kicked_ = false;
     if (ending_) return;
     guard.unlock();
-    pass(Clock::now());
+    pass();
     guard.lock();
   }
 }
 
-bool PageoutDaemon::pass(Clock::time_point now) {
+bool PageoutDaemon::pass() {
+  const Clock::time_point now = now_();
   Memory& memory = machine_.memory();
   SwapSpace& swap = machine_.swap();
   const bool is_short = memory.free() < memory.free_min();
@@ -82,9 +84,9 @@ bool PageoutDaemon::pass(Clock::time_point now) {
     return now - last.at >= std::max<Clock::duration>(period, kRecountPause * last.took);
   };
   if (is_due(recount_, kRecountPeriod)) {
-    recount(true, now, recount_);
+    recount(true, recount_);
   } else if (is_short && is_due(short_recount_, kShortRecountPeriod)) {
-    recount(false, now, short_recount_);
+    recount(false, short_recount_);
   }
   bool moving = shrink_to_limits();
   moving = try_again() || moving;
@@ -143,13 +145,13 @@ bool PageoutDaemon::shrink_to_limits() {
   return any;
 }
 
-void PageoutDaemon::recount(bool all, Clock::time_point now, Recount& count) {
-  const Clock::time_point begun = Clock::now();
+void PageoutDaemon::recount(bool all, Recount& count) {
+  const Clock::time_point begun = now_();
   for (const auto& object : machine_.objects().all()) object->recount();
   for (const auto& space : machine_.spaces()) {
     if (all || space->grows_unasked()) space->recount();
   }
-  count = {now, Clock::now() - begun};
+  count = {begun, now_() - begun};
 }
 
 std::uint64_t PageoutDaemon::take_from_programs(std::uint64_t most) {

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -26,7 +27,9 @@ namespace vm {
 
 class PageoutDaemon {
  public:
-  explicit PageoutDaemon(Machine& machine);
+  using Clock = std::chrono::steady_clock;
+  /// `now`: what time it is; tests have their own.
+  explicit PageoutDaemon(Machine& machine, std::function<Clock::time_point()> now = Clock::now);
   ~PageoutDaemon();
   PageoutDaemon(const PageoutDaemon&) = delete;
   PageoutDaemon& operator=(const PageoutDaemon&) = delete;
@@ -35,10 +38,8 @@ class PageoutDaemon {
   void start();
   void stop();
 
-  using Clock = std::chrono::steady_clock;
-  /// One pass. Returns whether it has begun or done anything. Without start(): for tests, whose time
-  /// it is.
-  bool pass(Clock::time_point now);
+  /// One pass. Returns whether it has begun or done anything. Without start(): for tests.
+  bool pass();
 
  private:
   void run();
@@ -48,7 +49,7 @@ class PageoutDaemon {
     Clock::time_point at{};
     Clock::duration took{};
   };
-  void recount(bool all, Clock::time_point now, Recount& count);
+  void recount(bool all, Recount& count);
   bool try_again();
   std::uint64_t take_from_programs(std::uint64_t most);
   std::uint64_t take_from_objects(std::uint64_t most);
@@ -56,6 +57,7 @@ class PageoutDaemon {
   void kill_largest();
 
   Machine& machine_;
+  const std::function<Clock::time_point()> now_;
   std::size_t next_space_ = 0;
   std::size_t next_object_ = 0;
   Recount recount_;        // the last of all programs
