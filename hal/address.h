@@ -91,6 +91,11 @@ class VirtualRange {
     const VirtualAddress start = std::max(start_, other.start_);
     return VirtualRange(start, std::max(start, std::min(end_, other.end_)));
   }
+  /// The part of it in front of `other`; all of it when they are apart.
+  constexpr VirtualRange before(VirtualRange other) const {
+    if (!overlaps(other)) return *this;
+    return VirtualRange(start_, std::max(start_, other.start_));
+  }
   constexpr bool operator==(const VirtualRange&) const = default;
 
  private:

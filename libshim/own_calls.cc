@@ -39,6 +39,11 @@ void tell(protocol::TrapRequest request) {
 
 uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
+protocol::TrapRequest in_whole_pages(protocol::TrapRequest request) {
+  request.args[1] = whole_pages(request.args[1]);
+  return request;
+}
+
 // Of the lengths that the kernel rounds up.
 bool is_own(const protocol::TrapRequest& request) {
   const uint64_t bytes = whole_pages(request.args[1]);
@@ -58,9 +63,7 @@ Result protect(const protocol::TrapRequest& request) {
   begin_unheard();
   const long done = host_call(request.call, request.abi, request.args);
   if (failed(done)) return {0, static_cast<int>(-done)};
-  protocol::TrapRequest said = request;
-  said.args[1] = whole_pages(request.args[1]);
-  tell(said);
+  tell(in_whole_pages(request));
   return {};
 }
 
@@ -112,9 +115,8 @@ bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
   }
   self.lease.start += bytes;
   self.own.add(start, bytes);
-  protocol::TrapRequest done = request;
+  protocol::TrapRequest done = in_whole_pages(request);
   done.args[0] = start;
-  done.args[1] = bytes;
   done.args[2] = brought;
   tell(done);
   result = {static_cast<long>(start), 0};
@@ -126,8 +128,7 @@ bool unmaps(const protocol::TrapRequest& request) {
 }
 
 Result unmap(const protocol::TrapRequest& request) {
-  protocol::TrapRequest done = request;
-  done.args[1] = whole_pages(request.args[1]);
+  const protocol::TrapRequest done = in_whole_pages(request);
   begin_unheard();
   // First: a child forked in between knows of no memory that it does not have.
   self.own.forget(done.args[0], done.args[1]);
@@ -155,9 +156,7 @@ bool unlocks(const protocol::TrapRequest& request) {
 bool unlock(const protocol::TrapRequest& request) {
   begin_unheard();
   if (failed(host_call(request.call, request.abi, request.args))) return false;
-  protocol::TrapRequest said = request;
-  said.args[1] = whole_pages(request.args[1]);
-  tell(said);
+  tell(in_whole_pages(request));
   return true;
 }
 

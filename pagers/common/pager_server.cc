@@ -104,9 +104,7 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
     return order_.run(Kind::page_in, {asked}, [this, context, asked]() mutable {
       if (filled_at_once(context, asked)) return kj::Promise<void>(kj::READY_NOW);
       return on_worker(workers_.reading, context.getResults().initStatus(),
-                       [object = object_, asked] {
-                         object->store->page_in(object->memory.clip(asked), object->memory);
-                       })
+                       [object = object_, asked] { page_in(*object, asked); })
           .attach(kj::cp(context));
     });
   }
@@ -212,8 +210,11 @@ class PagedObjectServer final : public protocol::PagedObject::Server, private Pa
     return std::string(what) + " " + std::to_string(pages.count()) + " pages at page " +
            std::to_string(pages.first().value());
   }
+  static void page_in(Object& object, PageRange asked) {
+    object.store->page_in(object.memory.clip(asked), object.memory);
+  }
   static Outcome fill_now(Object& object, PageRange asked) {
-    return outcome_of([&] { object.store->page_in(object.memory.clip(asked), object.memory); });
+    return outcome_of([&] { page_in(object, asked); });
   }
   Outcome try_to_fill(PageRange asked, bool& filled) {
     return outcome_of([&] {

@@ -66,6 +66,10 @@ TEST_CASE("ranges contain, overlap and intersect", "[address]") {
   CHECK(middle.intersect(range(0x3000, 0x9000)) == range(0x3000, 0x4000));
   CHECK(middle.intersect(range(0x8000, 0x9000)).empty());
   CHECK(middle.intersect(range(0x0, 0x1000)).empty());
+  CHECK(middle.before(range(0x3000, 0x9000)) == range(0x2000, 0x3000));
+  CHECK(middle.before(range(0x0, 0x3000)).empty());
+  CHECK(middle.before(range(0x0, 0x3000)).start() == middle.start());
+  CHECK(middle.before(range(0x4000, 0x9000)) == middle);
   CHECK(middle.pages() == 2);
 }
 

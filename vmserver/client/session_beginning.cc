@@ -280,14 +280,10 @@ Session::ProcFiles Session::proc_files(std::span<const SharedDescriptor> passed,
 void Session::adopted(int socket, const std::vector<SharedDescriptor>& passed,
                       std::uint64_t proc_files) {
   if (socket < 0) return;
-  if (closed_) {
-    ::close(socket);
-    return;
-  }
   const bool again = socket_.is_open() || !retired_.empty();
   if (socket_.is_open()) retired_.emplace_back(socket_.release());
   boost::system::error_code ignored;
-  if (socket_.assign(socket, ignored)) {
+  if (closed_ || socket_.assign(socket, ignored)) {
     ::close(socket);
     return;
   }

@@ -242,6 +242,7 @@ class VmObject : public std::enable_shared_from_this<VmObject> {
   void subtract_going_out(PageSet& set, hal::PageRange pages) const;
   /// Whether a change is under way that has not taken too long yet.
   bool is_changing() const;
+  std::vector<Change>::iterator change_of(std::uint64_t number);
   bool read_now(std::uint64_t from, std::span<std::byte> into, ssize_t& got) const;
   /// Takes those that wait from changes_ that need not any more, to be called without lock_.
   std::vector<Done> begin_waiting();

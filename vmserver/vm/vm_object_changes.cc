@@ -59,6 +59,12 @@ bool VmObject::is_changing() const {
                      [&](const Change& change) { return now - change.since < kPatience; });
 }
 
+// None once it has been abandoned.
+std::vector<VmObject::Change>::iterator VmObject::change_of(std::uint64_t number) {
+  return std::find_if(changes_.begin(), changes_.end(),
+                      [&](const Change& change) { return change.number == number; });
+}
+
 void VmObject::begin_change(std::uint64_t number, PageRange pages, Done granted) {
   const std::optional<hal::FileStamp> now = hal::stamp_of(descriptor().get());
   {
@@ -119,11 +125,10 @@ void VmObject::end_change(std::uint64_t number, ByteRange changed,
     std::vector<PutOff> put_off;
     {
       const std::lock_guard guard(self->lock_);
-      std::erase_if(self->changes_, [&](const Change& change) {
-        if (change.number != number) return false;
-        overtaken = change.overtaken;
-        return true;
-      });
+      if (const auto it = self->change_of(number); it != self->changes_.end()) {
+        overtaken = it->overtaken;
+        self->changes_.erase(it);
+      }
       put_off = self->take_put_off();
     }
     self->resume(std::move(put_off));
@@ -144,9 +149,7 @@ void VmObject::end_change(std::uint64_t number, ByteRange changed,
 void VmObject::take_change(std::uint64_t number, ByteRange changed) {
   {
     const std::lock_guard guard(lock_);
-    const auto it = std::find_if(changes_.begin(), changes_.end(),
-                                 [&](const Change& change) { return change.number == number; });
-    // It is one of those that began; only its program knows the number.
+    const auto it = change_of(number);
     if (it != changes_.end() && it->overtaken) return;
   }
   take_from_file(changed);
@@ -157,8 +160,7 @@ void VmObject::abandon_change(std::uint64_t number) {
   Done waiting;
   {
     const std::lock_guard guard(lock_);
-    const auto it = std::find_if(changes_.begin(), changes_.end(),
-                                 [&](const Change& change) { return change.number == number; });
+    const auto it = change_of(number);
     if (it == changes_.end()) return;
     // Where a program stored, that counts: the change was never acknowledged.
     changed_ = true;

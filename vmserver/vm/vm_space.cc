@@ -262,14 +262,10 @@ bool VmSpace::is_displaced(VirtualRange range) const {
 }
 
 VirtualRange VmSpace::undisplaced(VirtualRange range) const {
-  VirtualAddress end = range.end();
   for (const auto& ranges : {std::cref(displaced_), std::cref(moving_)}) {
-    for (VirtualRange displaced : ranges.get()) {
-      if (!displaced.overlaps(range)) continue;
-      end = std::min(end, std::max(displaced.start(), range.start()));
-    }
+    for (VirtualRange displaced : ranges.get()) range = range.before(displaced);
   }
-  return {range.start(), end};
+  return range;
 }
 
 void VmSpace::begin_move(VirtualRange from, VirtualRange to) { moving_ = {from, to}; }

@@ -252,14 +252,10 @@ bool VmSpace::on_its_way(VirtualAddress page) const {
 }
 
 VirtualRange VmSpace::vacant(VirtualRange range) const {
-  VirtualAddress end = undisplaced(range).end();
-  const auto cut_at = [&](VirtualRange taken) {
-    if (taken.overlaps(range)) end = std::min(end, std::max(taken.start(), range.start()));
-  };
-  cut_at(leaving_);
-  for (const Coming& coming : coming_) cut_at(coming.pages);
-  if (const auto run = swapped_.first_in(range)) cut_at(run->pages);
-  return {range.start(), end};
+  range = undisplaced(range).before(leaving_);
+  for (const Coming& coming : coming_) range = range.before(coming.pages);
+  if (const auto run = swapped_.first_in(range)) range = range.before(run->pages);
+  return range;
 }
 
 void VmSpace::fault_limited(MapEntry& entry, VirtualAddress page, bool write,
