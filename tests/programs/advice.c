@@ -1,18 +1,8 @@
 // madvise, posix_madvise and minherit.
 #include "check.h"
+#include "minherit.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
-
-// FreeBSD's sys/mman.h; only the preloaded library has the function.
-enum { INHERIT_COPY = 1, INHERIT_NONE = 2 };
-
-static int minherit(void* address, size_t length, int inherit) {
-  int (*function)(void*, size_t, int) = NULL;
-  *(void**)&function = dlsym(RTLD_DEFAULT, "minherit");
-  check(function != NULL);
-  return function(address, length, inherit);
-}
 
 static void dontneed_zeroes(char** arguments) {
   (void)arguments;

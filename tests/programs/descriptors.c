@@ -1,5 +1,6 @@
 // Programs that treat every descriptor as theirs.
 #include "check.h"
+#include "minherit.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -123,9 +124,7 @@ static void fork_with_none_left(char** arguments) {
   fill_pattern(at, 64 * PAGE, 0);
   byte* copied = map_shared(64 * PAGE);
   fill_pattern(copied, 64 * PAGE, 7);
-  int (*minherit)(void*, size_t, int) = NULL;
-  *(void**)&minherit = dlsym(RTLD_DEFAULT, "minherit");
-  check(minherit != NULL && minherit(copied, 64 * PAGE, 1 /* INHERIT_COPY */) == 0);
+  check(minherit(copied, 64 * PAGE, INHERIT_COPY) == 0);
   while (dup(0) >= 0) continue;
   fork_deeper(3, at, copied);
   for (int round = 0; round < 3; ++round) {

@@ -1,20 +1,11 @@
 // minherit(INHERIT_SHARE) of private memory and minherit(INHERIT_COPY) of shared memory, which the
 // host itself has no word for.
 #include "check.h"
+#include "minherit.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-
-enum { INHERIT_SHARE, INHERIT_COPY, INHERIT_NONE, INHERIT_ZERO };
-
-static int minherit(void* address, size_t length, int inherit) {
-  int (*function)(void*, size_t, int) = NULL;
-  *(void**)&function = dlsym(RTLD_DEFAULT, "minherit");
-  check(function != NULL);
-  return function(address, length, inherit);
-}
 
 #define PAGES ((size_t)256)
 

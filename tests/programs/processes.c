@@ -1,8 +1,8 @@
 // Processes made in every way: from any thread, one in another, without libc, sharing memory, and
 // by exec with and without the library.
 #include "check.h"
+#include "minherit.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -86,15 +86,6 @@ static void fork_from_threads(char** arguments) {
 }
 
 // Forks in forks.
-
-static int minherit(void* address, size_t length, int inherit) {
-  int (*function)(void*, size_t, int) = NULL;
-  *(void**)&function = dlsym(RTLD_DEFAULT, "minherit");
-  check(function != NULL);
-  return function(address, length, inherit);
-}
-
-enum { INHERIT_SHARE, INHERIT_COPY, INHERIT_NONE, INHERIT_ZERO };
 
 // Each generation writes to everything, is forked, and looks at what the next one left. Level 0 is
 // the program itself.
