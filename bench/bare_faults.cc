@@ -2,12 +2,9 @@
 // event and answers with one UFFDIO_COPY. With "mapped" as argument the same walk through memory that
 // the C library's mmap() gave, served or not; with a number behind it, so many threads walk at the same
 // time, each through as many pages. Prints microseconds a page.
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,13 +13,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include "bench/bare_handler.h"
+
 namespace {
 
-constexpr std::size_t kPage = 4096;
+constexpr std::size_t kPage = bench::BareHandler::kPage;
 constexpr std::size_t kBytes = std::size_t{256} << 20;
 constexpr std::size_t kTouched = 4096;
 
@@ -31,36 +31,13 @@ constexpr std::size_t kTouched = 4096;
   std::exit(1);
 }
 
-void answer(int userfaultfd) {
+void enter_zeroes(int userfaultfd, std::uint64_t page) {
   alignas(kPage) static char zeroes[kPage];
-  for (;;) {
-    uffd_msg message;
-    if (read(userfaultfd, &message, sizeof(message)) != sizeof(message)) fail("read userfaultfd");
-    uffdio_copy copy{};
-    copy.dst = message.arg.pagefault.address & ~std::uint64_t{kPage - 1};
-    copy.src = reinterpret_cast<std::uintptr_t>(zeroes);
-    copy.len = kPage;
-    if (ioctl(userfaultfd, UFFDIO_COPY, &copy) != 0) fail("UFFDIO_COPY");
-  }
-}
-
-char* with_handler() {
-  const int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-  if (device < 0) fail("open /dev/userfaultfd");
-  const int userfaultfd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
-  if (userfaultfd < 0) fail("USERFAULTFD_IOC_NEW");
-  uffdio_api api{};
-  api.api = UFFD_API;
-  if (ioctl(userfaultfd, UFFDIO_API, &api) != 0) fail("UFFDIO_API");
-  const long memory = syscall(SYS_mmap, nullptr, kBytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
-  if (memory == -1) fail("mmap");
-  uffdio_register range{};
-  range.range = {static_cast<std::uint64_t>(memory), kBytes};
-  range.mode = UFFDIO_REGISTER_MODE_MISSING;
-  if (ioctl(userfaultfd, UFFDIO_REGISTER, &range) != 0) fail("UFFDIO_REGISTER");
-  std::thread(answer, userfaultfd).detach();
-  return reinterpret_cast<char*>(memory);
+  uffdio_copy copy{};
+  copy.dst = page;
+  copy.src = reinterpret_cast<std::uintptr_t>(zeroes);
+  copy.len = kPage;
+  if (ioctl(userfaultfd, UFFDIO_COPY, &copy) != 0) fail("UFFDIO_COPY");
 }
 
 char* mapped() {
@@ -75,8 +52,10 @@ char* mapped() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  volatile char* const memory =
-      argc > 1 && std::strcmp(argv[1], "mapped") == 0 ? mapped() : with_handler();
+  const bool is_mapped = argc > 1 && std::strcmp(argv[1], "mapped") == 0;
+  std::optional<bench::BareHandler> handler;
+  if (!is_mapped) handler.emplace(kBytes, -1, enter_zeroes);
+  volatile char* const memory = is_mapped ? mapped() : handler->memory();
   const std::size_t threads = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
   if (threads == 0 || threads > kBytes / kPage / kTouched) {
     std::fprintf(stderr, "bare_faults: %s threads cannot be\n", argv[2]);
@@ -96,6 +75,4 @@ int main(int argc, char** argv) {
   for (std::thread& other : others) other.join();
   const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
   std::printf("%.2f\n", time.count() / static_cast<double>(kTouched * threads));
-  std::fflush(stdout);
-  std::_Exit(0);
 }
