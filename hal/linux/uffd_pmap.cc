@@ -23,6 +23,8 @@ constexpr std::uint64_t kFeatures = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_MISSI
                                     UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_ASYNC |
                                     UFFD_FEATURE_POISON;
 constexpr std::uint64_t kZeroBytes = 512 * kPageSize;
+// Of zeroes so many go in first: the program goes on with them while the others follow.
+constexpr std::uint64_t kFirstBytes = 32 * kPageSize;
 constexpr int kAdviceCold = 20;  // MADV_COLD
 
 [[noreturn]] void fail_with(const char* what) {
@@ -190,7 +192,9 @@ Pmap::Entered UffdPmap::enter(VirtualRange range, const std::byte* content, bool
   VirtualAddress at = range.start();
   std::uint64_t most = kZeroBytes;
   while (at < range.end()) {
-    const std::uint64_t bytes = std::min(most, range.end() - at);
+    const bool first = at == range.start() && !advance && !shared;
+    const std::uint64_t bytes =
+        std::min({most, first ? kFirstBytes : kZeroBytes, range.end() - at});
     std::int64_t done = 0;
     int result = 0;
     if (shared) {
