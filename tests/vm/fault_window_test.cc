@@ -180,6 +180,37 @@ TEST_CASE("a walk may leave out a few pages between two windows", "[fault_window
         8);
 }
 
+TEST_CASE("what a walk left out comes along where a page costs as little as another",
+          "[fault_window]") {
+  FaultWindow window;
+  CHECK(window.grow(100, Advice::normal, 0, FaultWindow::kLeftOut).count == 16);
+  CHECK(window.grow(118, Advice::normal, 0, FaultWindow::kLeftOut) == FaultWindow::Span{2, 2 + 32});
+  CHECK(window.grow(150 + 20, Advice::normal, 0, FaultWindow::kLeftOutAtEnd) ==
+        FaultWindow::Span{20, 20 + 64});
+  CHECK(window.grow(234 + 20, Advice::normal, 0, FaultWindow::kLeftOut).count == 16);
+}
+
+TEST_CASE("a heap that grows a few pages at a time, written from its end, faults ever more seldom",
+          "[fault_window]") {
+  using namespace test;
+  TestMachine machine;
+  Program program(machine);
+  constexpr std::uint64_t kPages = 512;
+  constexpr std::uint64_t kGrowth = 7;
+  const auto mapped = program.mmap(0, kPages * kPage, bsd::kNone, bsd::kAnon | bsd::kPrivate);
+  REQUIRE(mapped.ok());
+  std::uint64_t pages = 33;
+  REQUIRE(program.mprotect(mapped.value, pages * kPage, bsd::kReadWrite).ok());
+  REQUIRE(program.touch(mapped.value, pages, true) == hal::SimResult::done);
+  for (; pages + kGrowth <= kPages; pages += kGrowth) {
+    REQUIRE(program.mprotect(mapped.value + pages * kPage, kGrowth * kPage, bsd::kReadWrite).ok());
+    for (const std::uint64_t page : {6, 3, 0, 1, 2, 4, 5})
+      REQUIRE(program.touch(mapped.value + (pages + page) * kPage, 1, true) == hal::SimResult::done);
+  }
+  CHECK(program.space().fault_count() < 10);
+  CHECK(machine.machine.counters().zero_fills <= kPages);
+}
+
 TEST_CASE("a walk that goes on where the program has jumped to starts anew", "[fault_window]") {
   FaultWindow window;
   for (const std::uint64_t page : {1000, 9000, 5000, 2000}) window.grow(page, Advice::normal);

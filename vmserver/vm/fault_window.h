@@ -22,6 +22,9 @@ class FaultWindow {
   static constexpr std::uint32_t kMost = 512;
   /// So many pages a walk may leave out between two windows: allocators align what they map.
   static constexpr std::uint32_t kLeftOut = 4;
+  /// The same at the end of a mapping: malloc, when it has made its heap larger, writes there first, in
+  /// front of what it has left.
+  static constexpr std::uint32_t kLeftOutAtEnd = 32;
 
   /// A window around a page: `before` of its `count` pages lie before the page.
   struct Span {
@@ -32,8 +35,9 @@ class FaultWindow {
 
   /// What to bring in with `page` (its number anywhere in the address space). What comes in larger
   /// pieces begins a piece, `lead` pages before the page, as the host's own fault-around has it.
-  /// Protected by the lock of the address space.
-  Span grow(std::uint64_t page, Advice advice, std::uint32_t lead = 0) {
+  /// Where one page costs as little as another, what a walk left out before the page comes along: less
+  /// than `left_out` pages. Protected by the lock of the address space.
+  Span grow(std::uint64_t page, Advice advice, std::uint32_t lead = 0, std::uint32_t left_out = 0) {
     if (page >= first_ && page < next_ && advice != Advice::random) {
       // Still inside the last window: the program was quicker than its pages.
       if (!down_) return {0, static_cast<std::uint32_t>(next_ - page)};
@@ -47,9 +51,11 @@ class FaultWindow {
       return {0, static_cast<std::uint32_t>(next_ - page)};
     }
     const bool down = page + 1 == first_ && first_ != next_;
+    const bool follows = !fresh_ && page >= next_ && page - next_ < left_out;
+    if (follows) lead = static_cast<std::uint32_t>(page - next_);
     if (advice == Advice::random) {
       pages_ = 1;
-    } else if ((!fresh_ && (is_near(page, next_) || is_near(page, ahead_))) || down) {
+    } else if ((!fresh_ && (is_near(page, next_) || is_near(page, ahead_))) || down || follows) {
       pages_ = std::clamp(pages_ * 2, kStart, kMost);
     } else if (advice == Advice::sequential) {
       pages_ = kMost;
