@@ -127,7 +127,10 @@ void run_crowd(const ServerOptions& options, const Crowd& crowd) {
             << " pageouts, " << statistics.pageins << " pageins, " << statistics.faults
             << " faults\n";
   if (limited) CHECK(statistics.pageouts > 0);
-  CHECK(server.log().find("are lost") == std::string::npos);
+  {
+    INFO("the server says: " << server.log());
+    CHECK(server.log().find("are lost") == std::string::npos);
+  }
   CHECK(support::eventually([&] { return server.statistics().spaces == 0; }));
   CHECK(support::eventually([&] { return server.statistics().objects == 0; }));
   const bool file_is_right = support::read_file(file) == board.content();
