@@ -69,6 +69,32 @@ long move(const HostOp& op, int userfaultfd) {
   return move_parts(op.address, op.bytes, op.a);
 }
 
+long register_range(uint64_t from, uint64_t bytes, uint64_t mode, int userfaultfd) {
+  uffdio_register request{};
+  request.range = {from, bytes};
+  request.mode = mode;
+  return sys(SYS_ioctl, userfaultfd, UFFDIO_REGISTER, &request);
+}
+
+// Private pages leave the range in one step, and it stays registered. Where they go the kernel joins them
+// to a neighbour that is like them, and then takes the registration off the whole: the neighbour's pages
+// would be the kernel's from then on. So they bear a mark until they are there that nothing else has, as
+// this advice means nothing for memory and never gets to the host.
+long take_away(const HostOp& op, int userfaultfd) {
+  long result = sys(SYS_madvise, op.address, op.bytes, MADV_RANDOM);
+  if (!failed(result)) {
+    result = move_parts(op.address, op.bytes, op.a, MREMAP_DONTUNMAP);
+    // What came back is not registered.
+    if (failed(result)) {
+      register_range(op.address, op.bytes, UFFDIO_REGISTER_MODE_MISSING, userfaultfd);
+    } else {
+      sys(SYS_madvise, op.a, op.bytes, MADV_NORMAL);
+    }
+  }
+  sys(SYS_madvise, op.address, op.bytes, MADV_NORMAL);
+  return result;
+}
+
 long copy_out(const HostOp& op, int descriptor) {
   uint64_t done = 0;
   while (done < op.bytes) {
@@ -96,12 +122,8 @@ long run_one(const HostOp& op, HostOpContext& context) {
                  context.descriptor, op.a);
     case HostOp::kMapDescriptor:
       return sys(SYS_mmap, op.address, op.bytes, op.b, MAP_FIXED | MAP_SHARED, op.c, op.a);
-    case HostOp::kRegister: {
-      uffdio_register request{};
-      request.range = {op.address, op.bytes};
-      request.mode = op.a;
-      return sys(SYS_ioctl, context.userfaultfd, UFFDIO_REGISTER, &request);
-    }
+    case HostOp::kRegister:
+      return register_range(op.address, op.bytes, op.a, context.userfaultfd);
     case HostOp::kUnregister:
       return unregister(op, context.userfaultfd);
     case HostOp::kWriteProtect: {
@@ -122,8 +144,7 @@ long run_one(const HostOp& op, HostOpContext& context) {
     case HostOp::kMove:
       return move(op, context.userfaultfd);
     case HostOp::kTakeAway:
-      // Private pages leave the range in one step, and it stays registered.
-      return move_parts(op.address, op.bytes, op.a, MREMAP_DONTUNMAP);
+      return take_away(op, context.userfaultfd);
     case HostOp::kCopyOut:
       return copy_out(op, context.descriptor);
     case HostOp::kAdvise:

@@ -69,6 +69,11 @@ TEST_CASE("pages leave one mapping that is many to the host") {
   CHECK(more_memory({"pieces", "32"}) == kOk);
 }
 
+TEST_CASE("what is next to pages that moved, or that children share, leaves and comes back") {
+  CHECK(more_memory({"neighbours", "48", "remap"}) == kOk);
+  CHECK(more_memory({"neighbours", "48", "minherit"}) == kOk);
+}
+
 TEST_CASE("children of a parent in swap have what it had") {
   CHECK(more_memory({"children", "24", "20"}) == kOk);
 }

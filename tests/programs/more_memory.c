@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "check.h"
+#include "minherit.h"
 
 enum { kWords = 512 };
 
@@ -191,6 +192,40 @@ static void* read_directly(void* argument) {
   return NULL;
 }
 
+// Mappings that end next to others, where the kernel could take two for one: `kind` says what brings them
+// there. What lies next to them still comes back.
+static void neighbours(char** arguments) {
+  enum { KEPT = 32, ROOM = 16, STRIDE = KEPT + ROOM };
+  const bool remaps = strcmp(arguments[1], "remap") == 0;
+  const size_t pages = pages_of(arguments[0]);
+  byte* const far = (byte*)0x300000000000;
+  byte* memory = map_pages(pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  for (size_t i = KEPT; i < pages; i += STRIDE) {
+    check(munmap(page_at(memory, i), ROOM * PAGE) == 0);
+  }
+  for (size_t i = 0; i < pages; ++i) {
+    if (i % STRIDE < KEPT) write_page(page_at(memory, i), i, 0);
+  }
+  for (size_t i = KEPT; i + ROOM <= pages; i += STRIDE) {
+    // Nobody has touched it: such a mapping looks as if it had been made where it goes.
+    byte* other = mmap(far + i * PAGE, ROOM * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    check(other != MAP_FAILED);
+    if (remaps) {
+      check(mremap(other, ROOM * PAGE, ROOM * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+                   page_at(memory, i)) == page_at(memory, i));
+    } else {
+      check(minherit(other, ROOM * PAGE, INHERIT_SHARE) == 0);
+    }
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < pages; ++i) {
+      if (i % STRIDE < KEPT) check(page_is(page_at(memory, i), i, round));
+      if (i % STRIDE < KEPT) write_page(page_at(memory, i), i, round + 1);
+    }
+  }
+}
+
 // Direct I/O into memory that is being paged out: a page that the device still writes to must stay.
 static void direct(char** arguments) {
   const size_t pages = pages_of(arguments[1]);
@@ -218,7 +253,8 @@ int main(int argc, char** argv) {
   } cases[] = {{"private", private_memory}, {"shared", shared_memory},   {"file", file},
                {"children", children},      {"protections", protections}, {"threads", threads},
                {"direct", direct},          {"waits", waits},
-               {"pieces", pieces},          {"after_mlockall", after_mlockall}};
+               {"pieces", pieces},          {"neighbours", neighbours},
+               {"after_mlockall", after_mlockall}};
   for (size_t i = 0; argc > 2 && i < sizeof(cases) / sizeof(cases[0]); ++i) {
     if (strcmp(argv[1], cases[i].name) != 0) continue;
     cases[i].function(argv + 2);
