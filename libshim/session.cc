@@ -21,6 +21,7 @@
 #include "libshim/report.h"
 #include "libshim/session_state.h"
 #include "libshim/stub.h"
+#include "libshim/stub_pages.h"
 #include "libshim/syscall.h"
 #include "protocol/paths.h"
 
@@ -283,6 +284,7 @@ void start_session() {
 void become_child(bool own_table) {
   self.lock.reset();
   self.changing.reset();
+  forget_held_orders();
   self.notes = nullptr;  // the parent's; there is nothing here
   const int socket = self.socket;
   const int userfaultfd = self.userfaultfd;
@@ -380,9 +382,9 @@ void at_exit() {
   call(protocol::kCallExit, none);
 }
 
-// The lock is not kept across the fork: libc takes malloc's locks meanwhile, and whoever holds one of
-// those may be waiting for ours.
-void before_fork() {
+namespace {
+
+void announce_fork() {
   if (!self.prepare_forks || self.state != kServed || is_child()) return;
   const uint64_t thread[6] = {static_cast<uint64_t>(sys(SYS_gettid))};
   const Result result = call(protocol::kCallFork, thread);
@@ -390,7 +392,17 @@ void before_fork() {
                              error_text(result.error));
 }
 
+}  // namespace
+
+// The lock is not kept across the fork: libc takes malloc's locks meanwhile, and whoever holds one of
+// those may be waiting for ours.
+void before_fork() {
+  announce_fork();
+  hold_orders();
+}
+
 void after_fork_in_parent() {
+  resume_orders();
   if (!self.prepare_forks || self.state != kServed) return;
   const uint64_t thread[6] = {static_cast<uint64_t>(sys(SYS_gettid))};
   call(protocol::kCallForked, thread);

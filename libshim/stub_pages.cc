@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/userfaultfd.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "libshim/descriptors.h"
 #include "libshim/syscall.h"
@@ -36,6 +38,32 @@ constexpr uint64_t kMovedBytes = protocol::kMaxOrderPages * kPage;
 // Pages that were moved, which takes a place that the userfaultfd knows, and behind them those that
 // were copied, which takes one that it does not know.
 constexpr uint64_t kHoldBytes = 2 * kMovedBytes;
+
+constinit int forks = 0;     // under way
+constinit int carrying = 0;  // 1: an order is being carried out
+
+// Whoever forks says so first and then looks here; the other way round here.
+class Carrying {
+ public:
+  Carrying() {
+    __atomic_store_n(&carrying, 1, __ATOMIC_SEQ_CST);
+    may_ = __atomic_load_n(&forks, __ATOMIC_SEQ_CST) == 0;
+  }
+  ~Carrying() {
+    __atomic_store_n(&carrying, 0, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&forks, __ATOMIC_SEQ_CST) != 0) {
+      constexpr int kAll = 0x7fffffff;
+      sys(SYS_futex, &carrying, FUTEX_WAKE_PRIVATE, kAll, 0, 0, 0);
+    }
+  }
+  Carrying(const Carrying&) = delete;
+  Carrying& operator=(const Carrying&) = delete;
+
+  bool may() const { return may_; }
+
+ private:
+  bool may_ = false;
+};
 
 long make_hold(int userfaultfd) {
   const long hold = sys(SYS_mmap, 0, kHoldBytes, PROT_READ | PROT_WRITE,
@@ -222,7 +250,10 @@ long take_order(const Hands& hands, int userfaultfd) {
     return -EPROTO;
   }
   protocol::StubAnswer answer{};
-  if (order.kind == protocol::StubOrder::kUnshare) {
+  const Carrying carried_out;
+  if (!carried_out.may()) {
+    // It stays where it is.
+  } else if (order.kind == protocol::StubOrder::kUnshare) {
     unshare(order.address, order.pages);
   } else {
     // mlockall reaches the hold as well: nothing moves to what is locked, or to what is there.
@@ -236,6 +267,20 @@ long take_order(const Hands& hands, int userfaultfd) {
   }
   const long sent = sys(SYS_sendto, hands.orders, &answer, sizeof(answer), MSG_NOSIGNAL, 0, 0);
   return failed(sent) ? sent : 0;
+}
+
+void hold_orders() {
+  __atomic_fetch_add(&forks, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&carrying, __ATOMIC_SEQ_CST) != 0) {
+    sys(SYS_futex, &carrying, FUTEX_WAIT_PRIVATE, 1, 0, 0, 0);
+  }
+}
+
+void resume_orders() { __atomic_fetch_sub(&forks, 1, __ATOMIC_SEQ_CST); }
+
+void forget_held_orders() {
+  forks = 0;
+  carrying = 0;
 }
 
 }  // namespace shim

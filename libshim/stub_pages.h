@@ -31,4 +31,12 @@ void open_memory(Hands& hands);
 /// what no server says.
 long take_order(const Hands& hands, int userfaultfd);
 
+/// Around a fork, by whoever forks: meanwhile no order is carried out. What is on its way out at the
+/// moment of a fork the child is without, and if its parent is killed just then, for good. Nobody waits
+/// for the end of a fork, which may itself wait for pages: orders are answered with nothing.
+void hold_orders();
+void resume_orders();
+/// In the child.
+void forget_held_orders();
+
 }  // namespace shim

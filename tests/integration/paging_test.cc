@@ -78,6 +78,10 @@ TEST_CASE("children of a parent in swap have what it had") {
   CHECK(more_memory({"children", "24", "20"}) == kOk);
 }
 
+TEST_CASE("children of a parent that is killed while pages leave have what it had") {
+  CHECK(more_memory({"orphans", "18", "50"}) == kOk);
+}
+
 TEST_CASE("direct I/O reads into memory that is being paged out") {
   CHECK(more_memory({"direct", "FILE", "32"}) == kOk);
 }

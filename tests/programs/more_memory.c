@@ -192,6 +192,52 @@ static void* read_directly(void* argument) {
   return NULL;
 }
 
+struct looked_at {
+  byte* memory;
+  size_t pages;
+};
+
+// Has pages leave and come back for as long as there is somebody to do it.
+static void* look_on(void* argument) {
+  const struct looked_at* what = argument;
+  for (size_t i = 0;; i = (i + 1) % what->pages) (void)*(volatile uint64_t*)page_at(what->memory, i);
+  return NULL;
+}
+
+// A parent that is killed as soon as it has forked, with pages on their way out: its child has them all.
+static void orphans(char** arguments) {
+  struct looked_at what = {NULL, pages_of(arguments[0])};
+  const int rounds = atoi(arguments[1]);
+  what.memory = map_pages(what.pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  for (size_t i = 0; i < what.pages; ++i) write_page(page_at(what.memory, i), i, 0);
+  for (int round = 0; round < rounds; ++round) {
+    int found[2];
+    check(pipe(found) == 0);
+    const pid_t parent = fork();
+    check(parent >= 0);
+    if (parent == 0) {
+      // What is its own alone can leave.
+      struct looked_at own = {what.memory, what.pages / 4};
+      for (size_t i = 0; i < own.pages; ++i) write_page(page_at(own.memory, i), i, 1);
+      pthread_t thread;
+      check(pthread_create(&thread, NULL, look_on, &what) == 0);
+      for (size_t i = 0; i < own.pages; ++i) write_page(page_at(own.memory, i), i, 2);
+      const pid_t child = fork();
+      check(child >= 0);
+      if (child != 0) kill(getpid(), SIGKILL);
+      for (size_t i = 0; i < own.pages; ++i) check(page_is(page_at(own.memory, i), i, 2));
+      check(write(found[1], "", 1) == 1);
+      _exit(0);
+    }
+    int status = 0;
+    check(waitpid(parent, &status, 0) == parent && status == SIGKILL);
+    check(close(found[1]) == 0);
+    char word;
+    check(read(found[0], &word, 1) == 1);
+    check(close(found[0]) == 0);
+  }
+}
+
 // Mappings that end next to others, where the kernel could take two for one: `kind` says what brings them
 // there. What lies next to them still comes back.
 static void neighbours(char** arguments) {
@@ -254,6 +300,7 @@ int main(int argc, char** argv) {
                {"children", children},      {"protections", protections}, {"threads", threads},
                {"direct", direct},          {"waits", waits},
                {"pieces", pieces},          {"neighbours", neighbours},
+               {"orphans", orphans},
                {"after_mlockall", after_mlockall}};
   for (size_t i = 0; argc > 2 && i < sizeof(cases) / sizeof(cases[0]); ++i) {
     if (strcmp(argv[1], cases[i].name) != 0) continue;

@@ -187,6 +187,21 @@ TEST_CASE("a child that is forked when the pages have left waits for no others",
   }
 }
 
+TEST_CASE("a child has what left its parent, though the parent has ended when that is told",
+          "[paging]") {
+  PagingFixture f;
+  const std::uint64_t at = f.filled(16);
+  REQUIRE(f.program->space().start_leaving());
+  REQUIRE(f.program->pmap().take_ordered());
+  auto child = f.program->fork_unannounced();
+  f.program->space().close();
+  REQUIRE(f.program->pmap().answer_taken());
+  CHECK(f.figures().held == 16);
+  f.check(*child, at, 16);
+  child.reset();
+  CHECK(f.figures().held == 0);
+}
+
 TEST_CASE("a grandchild has what left its grandparent, though its parent has ended", "[paging]") {
   PagingFixture f;
   const std::uint64_t at = f.filled(16);

@@ -270,6 +270,8 @@ void Session::close(const std::string& why) {
     pmap_->use_taker(nullptr);
     stub_->close();
   }
+  // A child whose parent is killed as soon as it has forked is made of what the parent had.
+  if (pmap_ != nullptr) pmap_->await_events();
   if (space_) space_->close();
   if (const std::shared_ptr<ActiveCall> call = std::move(call_)) call->abandon();
   server_.remove(*this);

@@ -131,6 +131,9 @@ bool StubChannel::read_content(std::uint64_t pages) {
 }
 
 void StubChannel::end() {
+  // What it has said counts, also of one that has been killed: children may need the pages.
+  std::string of_no_use_now;
+  if (readable_.is_open()) read_answer(of_no_use_now);
   boost::system::error_code ignored;
   readable_.close(ignored);
   {

@@ -29,7 +29,7 @@ class StubChannel final : public hal::PageTaker,
               std::function<void(const std::string&)> broken);
 
   void start();
-  /// No order is answered any more; one that is under way has taken nothing.
+  /// No order is answered any more; one that is under way and not answered has taken nothing.
   void close();
 
   void take(hal::VirtualRange range, hal::Taking how, hal::LeftDone done) override;

@@ -202,7 +202,7 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
       if (!has_left(i)) continue;
       const VirtualAddress page = range.start() + hal::bytes_from_pages(i);
       forget_swapped(page_at(page));
-      if (closed_) {
+      if (closed_ && heirs_.empty()) {
         // Nobody will want it.
       } else if (is_zero(content)) {
         store_row();
@@ -219,6 +219,7 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
     if (!closed_) add_resident(-std::min<std::int64_t>(pages, resident_));
     machine_.counters().deactivated += static_cast<std::uint64_t>(pages);
     heirs = take_heirs(gone);
+    if (closed_) forget_swapped(range);
   }
   for (const auto& heir : heirs) heir->have_left_before_fork(gone, unknown);
   end_leaving();
