@@ -115,6 +115,7 @@ struct Taken {
 // What can be had of the pages goes to the same place in the hold. Returns which.
 Taken take_pages(const Hands& hands, int userfaultfd, const protocol::StubOrder& order) {
   constexpr unsigned kMostTries = 4;  // of one page: the kernel was busy with it
+  const uint64_t before = resident(order.address, order.pages);
   Taken taken;
   unsigned tries = 0;
   // In one go. What is one mapping to the server can be several to the host, which moves nothing of a
@@ -149,8 +150,11 @@ Taken take_pages(const Hands& hands, int userfaultfd, const protocol::StubOrder&
     tries = 0;
   }
   // Linux 6.18 does not count what it moves after it has had to look twice (EAGAIN): its content would be
-  // dropped with the hold. What is there has been moved.
-  taken.moved |= resident(reinterpret_cast<uint64_t>(hands.hold), order.pages);
+  // dropped with the hold. Of what is in the hold, mlockall can have brought zeroes as well.
+  uint64_t landed =
+      before & ~taken.moved & resident(reinterpret_cast<uint64_t>(hands.hold), order.pages);
+  if (landed != 0) landed &= ~resident(order.address, order.pages);
+  taken.moved |= landed;
   return taken;
 }
 

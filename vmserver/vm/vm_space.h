@@ -231,6 +231,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
                   std::uint64_t window);
   void enter_swapped(const SwappedPages::Run& run);
   void lose(const SwappedPages::Run& run);
+  void lose_absent(hal::VirtualRange range);
   bool on_its_way(hal::VirtualAddress page) const;
   /// The part of the range up to the first page that is in swap or on its way.
   hal::VirtualRange vacant(hal::VirtualRange range) const;
@@ -247,7 +248,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   hal::VirtualRange leaving_in(const MapEntry& entry, hal::VirtualRange part);
   void inherit_swapped(VmSpace& child);
   void store(const std::vector<hal::VirtualAddress>& pages, const std::byte* content,
-             std::vector<SwappedPages::Run>& stored);
+             std::vector<SwappedPages::Run>& stored, PageSet& lost);
   std::vector<std::shared_ptr<VmSpace>> take_heirs(const std::vector<SwappedPages::Run>& gone);
   std::optional<SwappedPages::Run> first_absent(hal::VirtualRange range) const;
 
@@ -255,7 +256,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void came_back(const SwappedPages::Run& run, Error error);
   void enter_if_still_wanted(const SwappedPages::Run& run, Error error);
   void have_left(hal::VirtualRange range, const hal::Left& left);
-  void have_left_before_fork(const std::vector<SwappedPages::Run>& gone, const PageSet& unknown);
+  void have_left_before_fork(const std::vector<SwappedPages::Run>& gone, const PageSet& lost);
   void end_leaving();
   void unshared(hal::VirtualRange range);
 

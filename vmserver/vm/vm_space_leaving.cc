@@ -180,11 +180,12 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
   static constexpr std::array<std::byte, hal::kPageSize> kZeroes{};
   std::vector<SwappedPages::Run> gone;
   std::vector<std::shared_ptr<VmSpace>> heirs;
-  // Whether they left is known to nobody when the program ended before it said so.
-  PageSet unknown;
+  // What cannot be kept; and whether pages left is known to nobody when the program ended before it said
+  // so.
+  PageSet lost;
   {
     const std::lock_guard guard(lock_);
-    if (left.content == nullptr) unknown.swap(there_);
+    if (left.content == nullptr) lost.swap(there_);
     const std::byte* content = left.content;
     const auto has_left = [&](std::uint64_t i) {
       return i < Pmap::kMostLeaving && (left.pages >> i & 1) != 0;
@@ -195,7 +196,7 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
     // What lies in a row in `content` is stored in a row, wherever it was.
     std::vector<VirtualAddress> row;
     const auto store_row = [&] {
-      store(row, content - hal::bytes_from_pages(row.size()), gone);
+      store(row, content - hal::bytes_from_pages(row.size()), gone, lost);
       row.clear();
     };
     for (std::uint64_t i = 0; i < range.pages(); ++i) {
@@ -221,12 +222,12 @@ void VmSpace::have_left(VirtualRange range, const hal::Left& left) {
     heirs = take_heirs(gone);
     if (closed_) forget_swapped(range);
   }
-  for (const auto& heir : heirs) heir->have_left_before_fork(gone, unknown);
+  for (const auto& heir : heirs) heir->have_left_before_fork(gone, lost);
   end_leaving();
 }
 
 void VmSpace::store(const std::vector<VirtualAddress>& pages, const std::byte* content,
-                    std::vector<SwappedPages::Run>& stored) {
+                    std::vector<SwappedPages::Run>& stored, PageSet& lost) {
   std::size_t next = 0;
   const auto keep = [&](PageRange slots) {
     while (!slots.empty()) {
@@ -247,7 +248,10 @@ void VmSpace::store(const std::vector<VirtualAddress>& pages, const std::byte* c
   } catch (const std::system_error& error) {
     spdlog::error("{}: {} pages from {:#x} on have left and cannot be kept: {}", pmap_->describe(),
                   pages.size() - next, pages[next].value(), error.what());
-    for (; next < pages.size(); ++next) pmap_->fail(page_at(pages[next]));
+    for (; next < pages.size(); ++next) {
+      pmap_->fail(page_at(pages[next]));
+      lost += numbers(page_at(pages[next]));
+    }
   }
 }
 
@@ -264,9 +268,9 @@ std::vector<std::shared_ptr<VmSpace>> VmSpace::take_heirs(
 }
 
 // What left its parent before the host copied the page tables, or perhaps after it: then it has the
-// page, too, and what is in swap is never asked for. Of `unknown`, what it has not is lost.
+// page, too, and what is in swap is never asked for. Of `lost`, what it has not it does not get.
 void VmSpace::have_left_before_fork(const std::vector<SwappedPages::Run>& gone,
-                                    const PageSet& unknown) {
+                                    const PageSet& lost) {
   std::vector<std::shared_ptr<VmSpace>> heirs;
   {
     const std::lock_guard guard(lock_);
@@ -284,13 +288,14 @@ void VmSpace::have_left_before_fork(const std::vector<SwappedPages::Run>& gone,
         }
       }
     }
-    if (!unknown.empty() && !closed_) {
-      PageSet lost = unknown & heritage_;
-      pmap_->mapped_pages(leaving_, [&](hal::PageRun run) { lost -= numbers(run.range); });
-      for (const auto& part : lost) lose({range_of(part), {}});
+    if (!lost.empty() && !closed_) {
+      PageSet missing = lost & heritage_;
+      const bool told =
+          pmap_->mapped_pages(leaving_, [&](hal::PageRun run) { missing -= numbers(run.range); });
+      for (const auto& part : missing) told ? lose({range_of(part), {}}) : lose_absent(range_of(part));
     }
   }
-  for (const auto& heir : heirs) heir->have_left_before_fork(gone, unknown);
+  for (const auto& heir : heirs) heir->have_left_before_fork(gone, lost);
   end_leaving();
 }
 

@@ -411,6 +411,16 @@ void VmSpace::lose(const SwappedPages::Run& run) {
   forget_swapped(run.pages);
 }
 
+// Of a child that has not been adopted yet nobody knows what it has.
+void VmSpace::lose_absent(VirtualRange range) {
+  spdlog::warn("{}: of {} pages at {:#x} that its parent took along, a touch of one that it has not itself "
+               "is a bus error",
+               pmap_->describe(), range.pages(), range.start().value());
+  pmap_->fail(range);
+  pmap_->wake(range);
+  forget_swapped(range);
+}
+
 void VmSpace::came_back(const SwappedPages::Run& run, Error error) {
   enter_if_still_wanted(run, error);
   // Without the lock, which the next fault will want.
