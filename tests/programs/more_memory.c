@@ -238,8 +238,8 @@ static void orphans(char** arguments) {
   }
 }
 
-// Mappings that end next to others, where the kernel could take two for one: `kind` says what brings them
-// there. What lies next to them still comes back.
+// Mappings that end next to others, where the kernel could take two for one: mremap brings them there, or
+// minherit. What lies next to them still comes back.
 static void neighbours(char** arguments) {
   enum { KEPT = 32, ROOM = 16, STRIDE = KEPT + ROOM };
   const bool remaps = strcmp(arguments[1], "remap") == 0;
@@ -266,8 +266,9 @@ static void neighbours(char** arguments) {
   }
   for (int round = 0; round < 2; ++round) {
     for (size_t i = 0; i < pages; ++i) {
-      if (i % STRIDE < KEPT) check(page_is(page_at(memory, i), i, round));
-      if (i % STRIDE < KEPT) write_page(page_at(memory, i), i, round + 1);
+      if (i % STRIDE >= KEPT) continue;
+      check(page_is(page_at(memory, i), i, round));
+      write_page(page_at(memory, i), i, round + 1);
     }
   }
 }
