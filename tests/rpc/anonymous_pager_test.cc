@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "tool_client.h"
 
 using hal::PageIndex;
 using hal::PageRange;
@@ -273,63 +272,4 @@ TEST_CASE("what cannot be swap is a bad option: one line, status 2") {
     CHECK(errors.find('\n') == errors.size() - 1);
     CHECK(errors.find("connect") == std::string::npos);
   }
-}
-
-namespace {
-
-/// Keeps nothing, and says in which order it was asked what.
-class KeepingPager final : public protocol::Pager::Server {
- public:
-  explicit KeepingPager(std::string& asked) : asked_(asked) {}
-
-  kj::Promise<void> open(OpenContext context) override {
-    class Object final : public protocol::PagedObject::Server {};
-    asked_ += "open ";
-    context.getResults().initStatus();
-    context.getResults().setObject(kj::heap<Object>());
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> settled(SettledContext) override {
-    asked_ += "settled ";
-    return kj::READY_NOW;
-  }
-
- private:
-  std::string& asked_;
-};
-
-}  // namespace
-
-// It would forget what it keeps of objects that are still with the one before it.
-TEST_CASE("a pager that keeps is told that all objects are there when they are") {
-  test::Server server;
-  test::ToolClient client(server.rpc_socket());
-  std::string asked_first;
-  std::string asked_second;
-  const auto registration_of = [&](std::string& asked) {
-    auto request = client.server().registerPagerRequest();
-    request.setKind(protocol::Kind::ANONYMOUS);
-    request.setName("keeping");
-    request.setKeeps(true);
-    request.setPager(kj::heap<KeepingPager>(asked));
-    return request.send();
-  };
-  const auto await_settled = [&](std::string& asked) {
-    const auto until = std::chrono::steady_clock::now() + test::kPatience;
-    while (asked.find("settled") == std::string::npos && std::chrono::steady_clock::now() < until)
-      client.wait(client.io().provider->getTimer().afterDelay(1 * kj::MILLISECONDS));
-  };
-  auto first = client.wait(registration_of(asked_first));
-  await_settled(asked_first);
-  CHECK(asked_first == "settled ");
-  const auto object = server.open_anonymous(8);
-  REQUIRE(object);
-  // The two arrive together: the first one is gone, and not dropped yet, when the second comes.
-  {
-    const auto gone = kj::mv(first);
-  }
-  auto second = registration_of(asked_second);
-  client.wait(kj::mv(second));
-  await_settled(asked_second);
-  CHECK(asked_second == "open settled ");
 }
