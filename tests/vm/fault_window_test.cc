@@ -23,7 +23,7 @@ TEST_CASE("one wrong guess falls back, and jumping about ends with single pages"
   for (int i = 0; i < 6; ++i) page += window.grow(page, Advice::normal).count;
   CHECK(window.grow(9000, Advice::normal).count == 16);
   CHECK(window.grow(5000, Advice::normal).count == 4);
-  CHECK(window.grow(2000, Advice::normal).count == 1);
+  CHECK(window.grow(3000, Advice::normal).count == 1);
   CHECK(window.grow(7000, Advice::normal).count == 1);
   // And from there a walk starts anew.
   CHECK(window.grow(7001, Advice::normal).count == 16);
@@ -76,10 +76,16 @@ TEST_CASE("a long walk reads ahead, and goes on in what was read ahead and behin
     CHECK(window.grow(page + 2 * kMost, Advice::normal) == FaultWindow::Span{0, kMost});
     CHECK(window.read_ahead() == kMost);
   }
-  SECTION("the program jumps away, to before them: nothing is left of it") {
+  SECTION("the program jumps away, and comes back before it has been elsewhere too often") {
     CHECK(window.grow(10, Advice::normal).count == 16);
     CHECK(window.read_ahead() == 0);
     CHECK(window.grow(500, Advice::normal).count == 4);
+    CHECK(window.grow(page + kMost, Advice::normal) == FaultWindow::Span{0, kMost});
+    CHECK(window.read_ahead() == kMost);
+  }
+  SECTION("the program jumps away more often than is remembered: nothing is left of it") {
+    for (std::uint64_t elsewhere = 0; elsewhere < FaultWindow::kWalks; ++elsewhere)
+      window.grow(10 + 100 * elsewhere, Advice::normal);
     CHECK(window.grow(page + kMost, Advice::normal).count == 1);
   }
   SECTION("a walk downwards has nothing ahead") {
@@ -177,7 +183,7 @@ TEST_CASE("a walk may leave out a few pages between two windows", "[fault_window
   CHECK(window.grow(100, Advice::normal).count == 16);
   CHECK(window.grow(116 + FaultWindow::kLeftOut - 1, Advice::normal).count == 32);
   CHECK(window.grow(116 + FaultWindow::kLeftOut - 1 + 32 + FaultWindow::kLeftOut, Advice::normal).count ==
-        8);
+        16);
 }
 
 TEST_CASE("what a walk left out comes along where a page costs as little as another",
@@ -209,6 +215,51 @@ TEST_CASE("a heap that grows a few pages at a time, written from its end, faults
   }
   CHECK(program.space().fault_count() < 10);
   CHECK(machine.machine.counters().zero_fills <= kPages);
+}
+
+TEST_CASE("walks in turns, one up and one down, each have their own window", "[fault_window]") {
+  FaultWindow window;
+  std::uint64_t up = 1000;
+  std::uint64_t down = 100000;
+  CHECK(window.grow(up, Advice::normal).count == 16);
+  up += 16;
+  CHECK(window.grow(down, Advice::normal).count == 4);
+  CHECK(window.grow(--down, Advice::normal) == FaultWindow::Span{15, 16});
+  down -= 15;
+  for (std::uint32_t expected : {32, 64, 128, 256, 512, 512}) {
+    CHECK(window.grow(up, Advice::normal) == FaultWindow::Span{0, expected});
+    up += expected;
+    --down;
+    CHECK(window.grow(down, Advice::normal) == FaultWindow::Span{expected - 1, expected});
+    down -= expected - 1;
+  }
+}
+
+TEST_CASE("a program that goes on wherever it jumps to starts with a whole window", "[fault_window]") {
+  FaultWindow window;
+  for (std::uint64_t place = 1; place < 10; ++place) {
+    CHECK(window.grow(10000 * place, Advice::normal).count == 16);
+    CHECK(window.grow(10000 * place + 16, Advice::normal).count == 32);
+  }
+}
+
+TEST_CASE("as many walks as are remembered fault ever more seldom", "[fault_window]") {
+  using namespace test;
+  TestMachine machine;
+  Program program(machine);
+  constexpr std::uint64_t kWalks = FaultWindow::kWalks;
+  constexpr std::uint64_t kPages = 4096;  // of each
+  const auto mapped =
+      program.mmap(0, kWalks * kPages * kPage, bsd::kReadWrite, bsd::kAnon | bsd::kPrivate);
+  REQUIRE(mapped.ok());
+  for (std::uint64_t page = 0; page < kPages; ++page) {
+    for (std::uint64_t walk = 0; walk < kWalks; ++walk) {
+      const std::uint64_t at = mapped.value + (walk * kPages + page) * kPage;
+      REQUIRE(program.touch(at, 1, true) == hal::SimResult::done);
+    }
+  }
+  // Each: 16 (the later ones less, and then 16), 32, 64, 128, 256, and 512 from there on.
+  CHECK(program.space().fault_count() < kWalks * (kPages / FaultWindow::kMost + 8));
 }
 
 TEST_CASE("a walk that goes on where the program has jumped to starts anew", "[fault_window]") {

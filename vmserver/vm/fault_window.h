@@ -2,13 +2,18 @@
 //
 // A program that walks through memory faults on the page right behind the last window, give or take
 // what it leaves out there, or, when it walks down, on one just before it. While that holds the window
-// doubles, up to kMost; one wrong guess and it falls to the start again, and a program that jumps about
-// ends with single pages, until the caller sees that a walk goes on where it has jumped to. A
-// fault's cost is mostly the two wake-ups, so a window of 512 pages makes a page cheaper than the
+// doubles, up to kMost. Where a program jumps to it gets the start again; one that jumps about, and
+// goes on nowhere, ends with single pages, until the caller sees that a walk goes on where it has jumped
+// to. The last kWalks walks are remembered: programs go through several places in turns, as a sort does
+// that fills a buffer with lines from one end and with pointers to them from the other.
+//
+// A fault's cost is mostly the two wake-ups, so a window of 512 pages makes a page cheaper than the
 // kernel's own fault (docs/architecture.md, "What a fault costs").
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "hal/address.h"
@@ -25,6 +30,7 @@ class FaultWindow {
   /// The same at the end of a mapping: malloc, when it has made its heap larger, writes there first, in
   /// front of what it has left.
   static constexpr std::uint32_t kLeftOutAtEnd = 32;
+  static constexpr std::size_t kWalks = 4;
 
   /// A window around a page: `before` of its `count` pages lie before the page.
   struct Span {
@@ -38,72 +44,106 @@ class FaultWindow {
   /// Where one page costs as little as another, what a walk left out before the page comes along: less
   /// than `left_out` pages. Protected by the lock of the address space.
   Span grow(std::uint64_t page, Advice advice, std::uint32_t lead = 0, std::uint32_t left_out = 0) {
-    if (page >= first_ && page < next_ && advice != Advice::random) {
-      // Still inside the last window: the program was quicker than its pages.
-      if (!down_) return {0, static_cast<std::uint32_t>(next_ - page)};
-      const auto before = static_cast<std::uint32_t>(page - first_);
-      return {before, before + 1};
+    const bool known = recall(page, left_out);
+    Walk& walk = walks_.front();
+    const bool goes_on = known && advice != Advice::random;
+    if (goes_on && walk.contains(page)) return rest_of(walk, page);
+    if (goes_on && walk.has_read_ahead(page)) {
+      // It comes in as the program goes through it.
+      walk.first = page;
+      walk.next = walk.ahead;
+      return {0, static_cast<std::uint32_t>(walk.next - page)};
     }
-    if (page >= next_ && page < ahead_ && advice != Advice::random) {
-      // In what was read ahead: it comes in as the program goes through it.
-      first_ = page;
-      next_ = ahead_;
-      return {0, static_cast<std::uint32_t>(next_ - page)};
-    }
-    const bool down = page + 1 == first_ && first_ != next_;
-    const bool follows = !fresh_ && page >= next_ && page - next_ < left_out;
-    if (follows) lead = static_cast<std::uint32_t>(page - next_);
-    if (advice == Advice::random) {
-      pages_ = 1;
-    } else if ((!fresh_ && (is_near(page, next_) || is_near(page, ahead_))) || down || follows) {
-      pages_ = std::clamp(pages_ * 2, kStart, kMost);
-    } else if (advice == Advice::sequential) {
-      pages_ = kMost;
-    } else if (fresh_) {
-      pages_ = kStart;
+    const bool down = goes_on && walk.is_just_before(page);
+    if (goes_on && page >= walk.next && page - walk.next < left_out)
+      lead = static_cast<std::uint32_t>(page - walk.next);
+    if (goes_on) {
+      walk.pages = std::clamp(walk.pages * 2, kStart, kMost);
     } else {
-      pages_ = std::max<std::uint32_t>(1, std::min(kStart, pages_ / 4));
+      walk.pages = jump(advice);
     }
-    fresh_ = false;
-    ahead_ = 0;
-    down_ = down && pages_ > 1;
-    const std::uint32_t wanted = down_ ? pages_ - 1 : pages_ < kStart ? 0 : lead;
+    went_on_ = goes_on;
+    walk.ahead = 0;
+    walk.down = down;
+    const std::uint32_t wanted = down ? walk.pages - 1 : walk.pages < kStart ? 0 : lead;
     const auto before = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, page));
-    first_ = page - before;
-    next_ = page + (down_ ? 1 : pages_);
-    return {before, static_cast<std::uint32_t>(next_ - first_)};
+    walk.first = page - before;
+    walk.next = page + (down ? 1 : walk.pages);
+    return {before, static_cast<std::uint32_t>(walk.next - walk.first)};
   }
 
-  /// Several walks at once jump about between them: after grow() has said less than kStart, for a page
-  /// whose predecessors are all there.
+  /// More walks than are remembered take turns: after grow() has said less than kStart, for a page whose
+  /// predecessors are all there.
   Span go_on(std::uint64_t page) {
-    pages_ = kStart;
-    next_ = page + pages_;
-    return {0, pages_};
+    Walk& walk = walks_.front();
+    walk.pages = kStart;
+    walk.next = page + kStart;
+    went_on_ = true;
+    return {0, kStart};
   }
 
   /// How many pages right behind the window may be on their way while the program is busy with those
   /// of the window: of a walk up that has been going on for long.
   std::uint32_t read_ahead() {
-    if (pages_ < kMost || down_) return 0;
-    ahead_ = next_ + kMost;
+    Walk& walk = walks_.front();
+    if (walk.pages < kMost || walk.down) return 0;
+    walk.ahead = walk.next + kMost;
     return kMost;
   }
 
   /// What was brought in ended at `next`, not where grow() took it to end.
-  void ended_at(std::uint64_t next) { next_ = next; }
+  void ended_at(std::uint64_t next) { walks_.front().next = next; }
 
  private:
-  static bool is_near(std::uint64_t page, std::uint64_t end) {
-    return page >= end && page - end < kLeftOut;
+  struct Walk {
+    std::uint64_t first = 0;  // where the last window began
+    std::uint64_t next = 0;   // the page right behind it
+    std::uint64_t ahead = 0;  // and the one right behind what was read ahead
+    std::uint32_t pages = 0;  // of that window; 0: there is no such walk
+    bool down = false;        // it lay before the page that was touched
+
+    bool contains(std::uint64_t page) const { return page >= first && page < next; }
+    bool has_read_ahead(std::uint64_t page) const { return page >= next && page < ahead; }
+    bool is_just_before(std::uint64_t page) const { return page + 1 == first; }
+    bool goes_on_at(std::uint64_t page, std::uint32_t left_out) const {
+      const auto follows = [page](std::uint64_t end, std::uint32_t most) {
+        return page >= end && page - end < most;
+      };
+      return pages != 0 &&
+             (contains(page) || has_read_ahead(page) || is_just_before(page) ||
+              follows(next, std::max(kLeftOut, left_out)) || follows(ahead, kLeftOut));
+    }
+  };
+
+  /// Has the walk that goes on at `page` in front, or else the one that nobody has gone on with for
+  /// longest, and says which.
+  bool recall(std::uint64_t page, std::uint32_t left_out) {
+    const auto walk = std::find_if(walks_.begin(), walks_.end(), [=](const Walk& candidate) {
+      return candidate.goes_on_at(page, left_out);
+    });
+    const bool known = walk != walks_.end();
+    const auto moved = known ? walk : walks_.end() - 1;
+    std::rotate(walks_.begin(), moved, moved + 1);
+    return known;
   }
 
-  std::uint64_t first_ = 0;  // where the last window began
-  std::uint64_t next_ = 0;   // the page right behind it
-  std::uint64_t ahead_ = 0;  // and the one right behind what was read ahead
-  bool down_ = false;        // it lay before the page that was touched
-  std::uint32_t pages_ = kStart;
-  bool fresh_ = true;
+  /// The first window where the program has jumped to.
+  std::uint32_t jump(Advice advice) {
+    if (advice == Advice::random) return jumped_ = 1;
+    if (advice == Advice::sequential) return jumped_ = kMost;
+    return jumped_ = went_on_ ? kStart : std::max<std::uint32_t>(1, std::min(kStart, jumped_ / 4));
+  }
+
+  /// The program was quicker than its pages.
+  static Span rest_of(const Walk& walk, std::uint64_t page) {
+    if (!walk.down) return {0, static_cast<std::uint32_t>(walk.next - page)};
+    const auto before = static_cast<std::uint32_t>(page - walk.first);
+    return {before, before + 1};
+  }
+
+  std::array<Walk, kWalks> walks_;   // the last one first
+  std::uint32_t jumped_ = kStart;    // what the last jump got
+  bool went_on_ = true;              // a walk has since; or there was no jump yet
 };
 
 }  // namespace vm

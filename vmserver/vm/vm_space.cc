@@ -209,21 +209,17 @@ void VmSpace::fault_private(MapEntry& entry, VirtualAddress page, bool write,
   if (entered.outcome == Pmap::Outcome::retry) pmap_->wake(page_at(page));
 }
 
-// Before the page that a thread waits for, so that it finds them when it goes on.
+// Before the page that a thread waits for, so that it finds them when it goes on; down to what is there
+// already: behind that another walk has been.
 void VmSpace::fill_before(const MapEntry& entry, VirtualAddress page, std::uint64_t pages,
                           bool shared) {
   const std::uint64_t room = (page - entry.range.start()) >> hal::kPageShift;
   const VirtualRange before(page - hal::bytes_from_pages(std::min(pages, room)), page);
   if (before.empty() || is_displaced(before)) return;
-  // Each time that something is there already more is left out: this is a guess, and not to cost more
-  // than it saves.
-  std::uint64_t skip = 1;
-  for (VirtualAddress at = before.start(); at < before.end(); skip *= 2) {
-    const std::uint64_t entered = pmap_->enter_zero(VirtualRange(at, before.end()), shared).pages;
-    machine_.counters().zero_fills += entered;
-    const std::uint64_t left = (before.end() - at) >> hal::kPageShift;
-    at = at + hal::bytes_from_pages(std::min(entered + skip, left));
-  }
+  VirtualAddress from = before.start();
+  if (!pmap_->mapped_pages(before, [&](hal::PageRun run) { from = run.range.end(); })) return;
+  if (from >= page) return;
+  machine_.counters().zero_fills += pmap_->enter_zero(VirtualRange(from, page), shared).pages;
 }
 
 std::uint64_t VmSpace::fill_ahead(const MapEntry& entry, VirtualRange filled, std::uint64_t window,
