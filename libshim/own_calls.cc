@@ -17,6 +17,7 @@ constexpr uint64_t kNoLimit = ~uint64_t{0};
 // So many bytes of a mapping come with it, as with a first fault: the kernel's page of zeroes, which
 // costs next to nothing, and which a store replaces without the server.
 constexpr uint64_t kBrought = 16 * kPage;
+constexpr uint64_t kMostPages = protocol::kMostLeasedBytes / kPage;
 
 // Before anything is done: a child forked in between has to say that the server may not have heard.
 void begin_unheard() { self.unheard = true; }
@@ -79,11 +80,23 @@ bool may_be_leased(const protocol::TrapRequest& request) {
          bytes <= protocol::kMostLeasedBytes;
 }
 
-// The first pages come without a fault. Needs the descriptors to be checked.
-bool map_registered(uint64_t start, uint64_t bytes, bool reserves, uint64_t& brought) {
+// The kernel's page of zeroes at the start. Returns how many pages that are.
+uint64_t bring_zeroes(uint64_t start, uint64_t bytes) {
+  uffdio_zeropage zeroes{};
+  zeroes.range = {start, bytes < kBrought ? bytes : kBrought};
+  zeroes.mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE;
+  sys(SYS_ioctl, self.userfaultfd, UFFDIO_ZEROPAGE, &zeroes);
+  return zeroes.zeropage > 0 ? static_cast<uint64_t>(zeroes.zeropage) / kPage : 0;
+}
+
+// All pages, or, unless `whole` is said, the first ones come without a fault: `brought`. Needs the
+// descriptors to be checked.
+bool map_registered(uint64_t start, uint64_t bytes, bool reserves, bool whole, uint64_t& brought) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | (reserves ? 0 : MAP_NORESERVE);
   const long at = sys(SYS_mmap, start, bytes, kReadAndWrite, flags, -1, 0);
   if (failed(at)) return false;
+  // Before the range is registered, or each page of it would be a fault.
+  if (whole && !failed(sys(SYS_madvise, at, bytes, MADV_POPULATE_WRITE))) brought = bytes / kPage;
   uffdio_register request{};
   request.range = {static_cast<uint64_t>(at), bytes};
   request.mode = UFFDIO_REGISTER_MODE_MISSING;
@@ -93,11 +106,7 @@ bool map_registered(uint64_t start, uint64_t bytes, bool reserves, uint64_t& bro
     sys(SYS_munmap, at, bytes);
     return false;
   }
-  uffdio_zeropage zeroes{};
-  zeroes.range = {start, bytes < kBrought ? bytes : kBrought};
-  zeroes.mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE;
-  sys(SYS_ioctl, self.userfaultfd, UFFDIO_ZEROPAGE, &zeroes);
-  brought = zeroes.zeropage > 0 ? static_cast<uint64_t>(zeroes.zeropage) / kPage : 0;
+  if (brought == 0) brought = bring_zeroes(start, bytes);
   return true;
 }
 
@@ -106,15 +115,18 @@ bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
   const uint64_t bytes = whole_pages(request.args[1]);
   const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
   const bool reserves = (request.args[3] & MAP_NORESERVE) == 0 && (by_host || !self.overcommits);
+  const bool large = bytes > kBrought;
+  const bool whole = large && self.filled.expects(bytes);
   uint64_t brought = 0;
   begin_unheard();
   check_descriptors();
-  if (!map_registered(start, bytes, reserves, brought)) {
+  if (!map_registered(start, bytes, reserves, whole, brought)) {
     self.lease = {};  // something is there; or the server has another answer
     return false;
   }
   self.lease.start += bytes;
   self.own.add(start, bytes);
+  if (large) self.filled.mapped(start, bytes, whole);
   protocol::TrapRequest done = in_whole_pages(request);
   done.args[0] = start;
   done.args[2] = brought;
@@ -129,6 +141,7 @@ bool unmaps(const protocol::TrapRequest& request) {
 
 Result unmap(const protocol::TrapRequest& request) {
   const protocol::TrapRequest done = in_whole_pages(request);
+  self.filled.unmapping(done.args[0], done.args[1]);
   begin_unheard();
   // First: a child forked in between knows of no memory that it does not have.
   self.own.forget(done.args[0], done.args[1]);
@@ -161,6 +174,15 @@ bool unlock(const protocol::TrapRequest& request) {
 }
 
 }  // namespace
+
+bool nearly_all_there(uint64_t start, uint64_t bytes) {
+  uint8_t present[kMostPages];
+  const uint64_t pages = bytes / kPage;
+  if (failed(sys(SYS_mincore, start, bytes, present))) return false;
+  uint64_t there = 0;
+  for (uint64_t page = 0; page < pages; ++page) there += present[page] & 1;
+  return there >= pages - pages / 8;
+}
 
 bool may_note() {
   if (self.notes == nullptr) return true;

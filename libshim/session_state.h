@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "libshim/descriptors.h"
+#include "libshim/fill_history.h"
 #include "libshim/lock.h"
 #include "libshim/private_memory.h"
 #include "libshim/syscall.h"
@@ -23,6 +24,9 @@ struct Lease {
   uint64_t start = 0;
   uint64_t end = 0;
 };
+
+/// mincore(2) of at most protocol::kMostLeasedBytes.
+bool nearly_all_there(uint64_t start, uint64_t bytes);
 
 /// What `state` says.
 enum State : int { kNotYet, kServed, kUnserved };
@@ -56,6 +60,7 @@ struct SessionState {
   protocol::BasicLinger<ShimHost> linger{30};  // for the answer
   bool tracks = false;
   PrivateMemory own;               // what is plain private memory
+  FillHistory filled{nearly_all_there};  // of what was mapped in the lease
   Lease lease;                     // as of the last answer, and what was done since
   bool overcommits = false;        // the program's own mappings take MAP_NORESERVE
   bool may_tell = false;           // the server lets us do some calls by ourselves

@@ -120,7 +120,7 @@ def start_up(bench):
                    lambda: 1e3 * seconds_of(f"{bench.vmrun} -- /bin/true"))
 
 
-# Each takes so long that what a start costs, which has a row of its own, does not count.
+# Against a server that runs already: what the start of one costs has a row of its own.
 PYTHON = """
 import json, re
 def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
@@ -190,27 +190,30 @@ def programs(bench):
             "git gc": "git -C repository gc -q --aggressive --prune=now",
             "sort": "sort -n -S 300M -o sorted numbers",
         }
-        for title, command in commands.items():
-            pair = Pair(f"program: {title}", "s", 1.05, "1.05")
-            yield in_turns(pair, 3 if bench.quick else 5, lambda command=command: seconds_of(command, cwd=name),
-                           lambda command=command: seconds_of(f"{bench.vmrun} -- {command}", cwd=name))
-        yield redis(bench, directory)
+        with bench.server() as server:
+            served = server.environment()
+            for title, command in commands.items():
+                pair = Pair(f"program: {title}", "s", 1.05, "1.05")
+                yield in_turns(pair, bench.rounds, lambda command=command: seconds_of(command, cwd=name),
+                               lambda command=command: seconds_of(command, cwd=name, env=served))
+            yield redis(bench, directory, served)
 
 
-def redis(bench, directory):
-    """Requests are sent by a client that is not served."""
-    def seconds(served):
+def redis(bench, directory, served):
+    """Seconds for 100,000 requests of each kind, which a client sends that is not served."""
+    requests = "20000" if bench.quick else "200000"
+
+    def seconds(environment):
         socket = directory / "redis.sock"
-        prefix = [bench.vmrun, "--"] if served else []
-        server = subprocess.Popen([*prefix, "redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "",
-                                   "--dir", str(directory)], stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "",
+                                   "--dir", str(directory)], stdout=subprocess.DEVNULL, env=environment)
         try:
             while not socket.exists():
                 if server.poll() is not None:
                     raise Failed("redis-server did not start")
                 time.sleep(0.005)
-            said = output_of(["redis-benchmark", "-s", str(socket), "-n", "20000" if bench.quick else "100000", "-d",
-                              "512", "-r", "50000", "-P", "16", "-t", "set,lpush", "--csv"])
+            said = output_of(["redis-benchmark", "-s", str(socket), "-n", requests, "-d", "512",
+                              "-r", "50000", "-P", "16", "-t", "set,lpush", "--csv"])
             rates = [float(rate) for rate in re.findall(r'^"(?:SET|LPUSH)","([0-9.]+)"', said, re.MULTILINE)]
             if len(rates) != 2:
                 raise Failed(f"redis-benchmark said {said!r}")
@@ -220,7 +223,7 @@ def redis(bench, directory):
             server.wait()
             socket.unlink(missing_ok=True)
     pair = Pair("program: redis-server under redis-benchmark", "s", 1.05, "1.05")
-    return in_turns(pair, 3, lambda: seconds(False), lambda: seconds(True))
+    return in_turns(pair, bench.rounds, lambda: seconds(None), lambda: seconds(served))
 
 
 def server_memory(bench):

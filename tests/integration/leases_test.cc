@@ -56,3 +56,22 @@ TEST_CASE("a program that maps and unmaps a little asks the server for next to n
   // What it said last the server need not have heard when it has ended.
   CHECK(server.statistics().calls["mmap"] >= 800);
 }
+
+TEST_CASE("a program that fills what it maps, size by size, waits for few of its pages") {
+  ServerUnderTest server;
+  CHECK(server.run({"leased_memory", "interrupted"}).text() == kOk);
+  const auto before = server.statistics();
+  CHECK(server.run({"leased_memory", "filled"}).text() == kOk);
+  const auto after = server.statistics();
+  // Each eighth mapping of 128 has faults; without its history each of them has, two and more.
+  CHECK(after.faults - before.faults < 128);
+  // What it said last the server need not have heard when it has ended.
+  CHECK(after.zero_fills - before.zero_fills >= 100 * 200);
+  CHECK(after.sessions_rejected == 0);
+}
+
+TEST_CASE("the same where memory is limited and each page is asked for") {
+  ServerUnderTest server({.options = {"--memory", "24M"}});
+  CHECK(server.run({"leased_memory", "filled"}).text() == kOk);
+  CHECK(server.statistics().failed_faults == 0);
+}

@@ -175,6 +175,30 @@ static void again_and_again(char** arguments) {
   }
 }
 
+// Mappings of one size that are filled each time: the later ones come whole.
+static void filled(char** arguments) {
+  (void)arguments;
+  enum { kCount = 64 };
+  const size_t bytes = 200 * PAGE;
+  byte* at[kCount];
+  for (size_t i = 0; i < 2 * kCount; ++i) {
+    if (i >= kCount) check(munmap(at[i % kCount], bytes) == 0);
+    at[i % kCount] = map_private(bytes);
+    check(is_filled(at[i % kCount], bytes, 0));
+    memset(at[i % kCount], (int)i + 1, bytes);
+  }
+  const pid_t child = fork();
+  check(child >= 0);
+  for (size_t i = 0; i < kCount; ++i) {
+    check(is_filled(at[i], bytes, (byte)(kCount + i + 1)));
+    memset(at[i], child == 0, bytes);
+    check(is_filled(at[i], bytes, child == 0));
+  }
+  if (child == 0) _exit(0);
+  int status = -1;
+  check(waitpid(child, &status, 0) == child && status == 0);
+}
+
 // Says where what it has by itself is, and goes on when it is told.
 static void shown(char** arguments) {
   (void)arguments;
@@ -186,4 +210,4 @@ static void shown(char** arguments) {
   await_word();
 }
 
-CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(shown))
+CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(filled), CASE(shown))
