@@ -37,20 +37,58 @@ constexpr std::chrono::seconds kWriteBackGrace{30};
 // A program that has had an answer often has the next question at once, and so has one that has got a
 // page.
 constexpr std::int64_t kLingerMicroseconds = 50;
+// For the answer of a pager, so long as a good disk takes.
+constexpr std::int64_t kLingerForPagersMicroseconds = 200;
 
 [[noreturn]] void fail_with(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// What there is to do for a thread: events of its own, and, while it has none, answers of pagers.
+class Work {
+ public:
+  /// `pagers`: none, if it leaves their answers to others.
+  Work(boost::asio::io_context& context, vm::PagerDirectory* pagers)
+      : context_(context), pagers_(pagers) {}
+
+  /// Does something, and waits for it if there is nothing.
+  void do_one() {
+    const Answers answers = take_answers();
+    if (answers == Answers::taken) return;
+    protocol::Linger& linger = answers == Answers::awaited ? for_pagers_ : for_events_;
+    if (linger.look([this] { return context_.poll_one() != 0 || take_answers() == Answers::taken; }))
+      return;
+    if (watches_) pagers_->leave_answers();
+    watches_ = false;
+    context_.run_one();
+  }
+
+ private:
+  using Answers = vm::PagerDirectory::Answers;
+
+  Answers take_answers() {
+    if (pagers_ == nullptr) return Answers::none_awaited;
+    const Answers answers = pagers_->take_answers();
+    // Also when others take the last one: nobody is woken for the next before this one leaves.
+    if (answers != Answers::none_awaited) watches_ = true;
+    return answers;
+  }
+
+  boost::asio::io_context& context_;
+  vm::PagerDirectory* const pagers_;
+  bool watches_ = false;
+  protocol::Linger for_events_{kLingerMicroseconds};
+  protocol::Linger for_pagers_{kLingerForPagersMicroseconds};
+};
+
 // Runs until it is stopped. What somebody forgot to catch costs the one whose turn it was, not all who
 // are served.
-void run_loop(boost::asio::io_context& context, const std::string& name) {
-  protocol::Linger linger(kLingerMicroseconds);
+void run_loop(boost::asio::io_context& context, const std::string& name,
+              vm::PagerDirectory* pagers = nullptr) {
+  Work work(context, pagers);
   for (;;) {
     try {
-      while (!context.stopped()) {
-        if (!linger.look([&context] { return context.poll_one() != 0; })) context.run_one();
-      }
+      while (!context.stopped()) work.do_one();
       return;
     } catch (const std::exception& error) {
       spdlog::critical("{}: not caught where it belongs: {}", name, error.what());
@@ -70,10 +108,10 @@ ProgramServer::~ProgramServer() {
   stubs_.stop();
 }
 
-void ProgramServer::Thread::start(const std::string& name) {
-  thread = std::thread([this, name] {
+void ProgramServer::Thread::start(const std::string& name, vm::PagerDirectory* pagers) {
+  thread = std::thread([this, name, pagers] {
     pthread_setname_np(pthread_self(), name.c_str());
-    run_loop(context, name);
+    run_loop(context, name, pagers);
   });
 }
 
@@ -171,7 +209,7 @@ void ProgramServer::listen(const std::string& path, unsigned mode) {
 
 bool ProgramServer::run() {
   for (std::size_t i = 0; i < fault_threads_.size(); ++i) {
-    fault_threads_[i]->start("vm-fault-" + std::to_string(i));
+    fault_threads_[i]->start("vm-fault-" + std::to_string(i), &machine_->pagers());
   }
   stubs_.start("vm-stubs");
   signals_.async_wait([this](const boost::system::error_code& error, int) {

@@ -85,7 +85,8 @@ class ProgramServer final : public vm::Inspector {
   std::vector<std::shared_ptr<Session>> all();
 
   struct Thread {
-    void start(const std::string& name);
+    /// `pagers`: whose answers it takes while it has nothing else to do.
+    void start(const std::string& name, vm::PagerDirectory* pagers = nullptr);
     void stop();
 
     boost::asio::io_context context{1};

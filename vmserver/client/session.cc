@@ -233,7 +233,6 @@ void Session::wait_for_fault() {
             self->on_fork(std::get<hal::UffdPmap::Forked>(event).userfaultfd);
           }
         });
-        self->server_.machine().pagers().watch_replies();
         if (usable) return self->wait_for_fault();
         boost::asio::post(self->server_.calls(),
                           [self] { self->reject("its userfaultfd can no longer be read"); });

@@ -8,8 +8,6 @@
 #include <system_error>
 #include <utility>
 
-#include "protocol/linger.h"
-
 namespace server {
 
 ObjectQueue::ObjectQueue() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -144,17 +142,16 @@ void ObjectQueue::remove_ring(PageInRing& ring) {
   std::erase(rings_, &ring);
 }
 
-// False when there was none, and there may be some.
-bool ObjectQueue::take_replies(std::vector<vm::Transfer*>& filled) {
+vm::PagerDirectory::Answers ObjectQueue::take_replies(std::vector<vm::Transfer*>& filled) {
+  using Answers = vm::PagerDirectory::Answers;
   const std::lock_guard lock(mutex_);
-  bool any = false;
-  bool awaited = false;
+  Answers answers = Answers::none_awaited;
   for (PageInRing* ring : rings_) {
     if (!ring->awaits_replies()) continue;
-    awaited = true;
+    if (answers == Answers::none_awaited) answers = Answers::awaited;
     ring->stay_awake();
     while (const auto reply = ring->take_reply()) {
-      any = true;
+      answers = Answers::taken;
       if (reply->absurd) break;  // let the RPC thread see it
       if (reply->transfer == nullptr) continue;
       if (reply->filled) {
@@ -165,26 +162,21 @@ bool ObjectQueue::take_replies(std::vector<vm::Transfer*>& filled) {
       }
     }
   }
-  return any || !awaited;
+  return answers;
 }
 
-void ObjectQueue::watch_replies() {
-  static thread_local protocol::Linger linger{40};
+vm::PagerDirectory::Answers ObjectQueue::take_answers() {
   static thread_local std::vector<vm::Transfer*> filled;
-  {
-    const std::lock_guard lock(mutex_);
-    if (std::none_of(rings_.begin(), rings_.end(),
-                     [](const PageInRing* ring) { return ring->awaits_replies(); }))
-      return;
-  }
-  linger.look([this] { return take_replies(filled); });
-  {
-    const std::lock_guard lock(mutex_);
-    for (PageInRing* ring : rings_)
-      if (!ring->sleep()) ring->wake_reader();
-  }
+  const auto answers = take_replies(filled);
   for (vm::Transfer* transfer : filled) transfer->done(vm::Error::none);
   filled.clear();
+  return answers;
+}
+
+void ObjectQueue::leave_answers() {
+  const std::lock_guard lock(mutex_);
+  for (PageInRing* ring : rings_)
+    if (!ring->sleep()) ring->wake_reader();
 }
 
 }  // namespace server

@@ -92,9 +92,10 @@ class ObjectQueue {
   bool announce(ObjectInbox& inbox);
   void submit(ObjectInbox& inbox, vm::Transfer& transfer);
   void command(ObjectInbox& inbox, Command::What what);
-  /// Waits a moment for page-ins that went to a ring, and ends their Transfers: who has asked for them
-  /// and has nothing else to do is quicker than the RPC thread, which is to be woken first.
-  void watch_replies();
+  /// See PagerDirectory: of page-ins that went to a ring. The RPC thread is not woken for any until
+  /// leave_answers().
+  vm::PagerDirectory::Answers take_answers();
+  void leave_answers();
   void close(ObjectInbox& inbox);
   /// Makes the eventfd readable.
   void wake();
@@ -120,14 +121,14 @@ class ObjectQueue {
   std::optional<PageInRing::Reply> take_reply(PageInRing& ring);
   /// A page-out of these pages has ended.
   void written(ObjectInbox& inbox, hal::PageRange pages);
-  /// Rings that watch_replies() is to know of.
+  /// Rings that take_answers() is to know of.
   void add_ring(PageInRing& ring);
   void remove_ring(PageInRing& ring);
 
  private:
   void queue(ObjectInbox& inbox);
   static bool may_go_to_ring(const ObjectInbox& inbox, const vm::Transfer& transfer);
-  bool take_replies(std::vector<vm::Transfer*>& filled);
+  vm::PagerDirectory::Answers take_replies(std::vector<vm::Transfer*>& filled);
 
   int event_ = -1;
   std::mutex mutex_;

@@ -48,7 +48,8 @@ class PagerHub final : public vm::PagerDirectory, private RemoteObjectOwner {
   void open(vm::PagerKind kind, const hal::HostFile& file, std::uint64_t bytes,
             std::shared_ptr<hal::Backing> backing, vm::OpenDone done) override;
   bool claims(const hal::FileAttributes& file) const override;
-  void watch_replies() override { queue_.watch_replies(); }
+  Answers take_answers() override { return queue_.take_answers(); }
+  void leave_answers() override { queue_.leave_answers(); }
   std::uint64_t registered() const { return registered_.load(std::memory_order_relaxed); }
   ObjectQueue& queue() { return queue_; }
 

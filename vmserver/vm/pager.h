@@ -104,9 +104,12 @@ class PagerDirectory {
   /// regular file for the host).
   virtual bool claims(const hal::FileAttributes& file) const = 0;
 
-  /// For who has submitted page-ins and nothing else to do: may end Transfers, on this thread, that
-  /// end within a few microseconds. No core lock may be held.
-  virtual void watch_replies() {}
+  /// For who has nothing else to do: ends Transfers whose pagers have answered by now, on this thread,
+  /// which is quicker than to have another one woken for that. No core lock may be held.
+  enum class Answers { none_awaited, awaited, taken };
+  virtual Answers take_answers() { return Answers::none_awaited; }
+  /// Whoever has taken answers does not come back for more soon: another one is to be woken again.
+  virtual void leave_answers() {}
 };
 
 }  // namespace vm
