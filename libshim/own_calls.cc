@@ -14,8 +14,9 @@ namespace {
 
 constexpr uint64_t kReadAndWrite = 3;
 constexpr uint64_t kNoLimit = ~uint64_t{0};
-// So many bytes of a mapping come with it, as with a first fault: the kernel's page of zeroes, which
-// costs next to nothing, and which a store replaces without the server.
+// So many bytes of a mapping come with it, as with a first fault: a page of its own, since all who map
+// memory begin at its start, and then the kernel's page of zeroes, which costs next to nothing, and which
+// a store replaces without the server.
 constexpr uint64_t kBrought = 16 * kPage;
 constexpr uint64_t kMostPages = protocol::kMostLeasedBytes / kPage;
 
@@ -29,6 +30,15 @@ void note(const protocol::TrapRequest& request) {
   next.call = request.call;
   for (unsigned i = 0; i < 3; ++i) next.args[i] = request.args[i];
   ring.written.store(written + 1, std::memory_order_release);
+  // In time, so that nobody has to wait for room.
+  constexpr uint32_t kHalf = protocol::NoteRing::kNotes / 2;
+  const uint32_t unread = written + 1 - ring.read.load(std::memory_order_relaxed);
+  if ((written + 1) % kHalf != 0 || unread < kHalf) return;
+  protocol::TrapRequest look{};
+  look.magic = protocol::kMagic;
+  look.call = protocol::kCallNotes;
+  look.flags = protocol::kRequestDone;
+  if (failed(send_request(look, -1))) end_server_lost(false);
 }
 
 // What has been done is said before anything else is.
@@ -80,23 +90,24 @@ bool may_be_leased(const protocol::TrapRequest& request) {
          bytes <= protocol::kMostLeasedBytes;
 }
 
-// The kernel's page of zeroes at the start. Returns how many pages that are.
-uint64_t bring_zeroes(uint64_t start, uint64_t bytes) {
+// The kernel's page of zeroes. Returns how many pages that are.
+uint64_t bring_zeroes(uint64_t start, uint64_t end) {
   uffdio_zeropage zeroes{};
-  zeroes.range = {start, bytes < kBrought ? bytes : kBrought};
+  zeroes.range = {start, end - start};
   zeroes.mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE;
   sys(SYS_ioctl, self.userfaultfd, UFFDIO_ZEROPAGE, &zeroes);
   return zeroes.zeropage > 0 ? static_cast<uint64_t>(zeroes.zeropage) / kPage : 0;
 }
 
 // All pages, or, unless `whole` is said, the first ones come without a fault: `brought`. Needs the
-// descriptors to be checked.
+// userfaultfd to be checked.
 bool map_registered(uint64_t start, uint64_t bytes, bool reserves, bool whole, uint64_t& brought) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | (reserves ? 0 : MAP_NORESERVE);
   const long at = sys(SYS_mmap, start, bytes, kReadAndWrite, flags, -1, 0);
   if (failed(at)) return false;
   // Before the range is registered, or each page of it would be a fault.
-  if (whole && !failed(sys(SYS_madvise, at, bytes, MADV_POPULATE_WRITE))) brought = bytes / kPage;
+  const uint64_t filled = whole ? bytes : kPage;
+  if (!failed(sys(SYS_madvise, at, filled, MADV_POPULATE_WRITE))) brought = filled / kPage;
   uffdio_register request{};
   request.range = {static_cast<uint64_t>(at), bytes};
   request.mode = UFFDIO_REGISTER_MODE_MISSING;
@@ -106,7 +117,8 @@ bool map_registered(uint64_t start, uint64_t bytes, bool reserves, bool whole, u
     sys(SYS_munmap, at, bytes);
     return false;
   }
-  if (brought == 0) brought = bring_zeroes(start, bytes);
+  const uint64_t end = bytes < kBrought ? bytes : kBrought;
+  if (brought * kPage < end) brought += bring_zeroes(start + brought * kPage, start + end);
   return true;
 }
 
@@ -119,7 +131,7 @@ bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
   const bool whole = large && self.filled.expects(bytes);
   uint64_t brought = 0;
   begin_unheard();
-  check_descriptors();
+  check_userfaultfd();
   if (!map_registered(start, bytes, reserves, whole, brought)) {
     self.lease = {};  // something is there; or the server has another answer
     return false;

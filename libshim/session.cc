@@ -89,14 +89,15 @@ long show_board(int descriptor) {
 // What is done by itself is written down there from here on; the descriptor is closed.
 void note_at(int descriptor) {
   if (descriptor < 0) return;
-  const long page = sys(SYS_mmap, 0, kPage, 3 /* read, write */, MAP_SHARED, descriptor, 0);
+  constexpr uint64_t kBytes = sizeof(protocol::NoteRing);
+  const long ring = sys(SYS_mmap, 0, kBytes, 3 /* read, write */, MAP_SHARED, descriptor, 0);
   close_descriptor(descriptor);
-  if (failed(page)) return;
-  if (failed(sys(SYS_madvise, page, kPage, MADV_DONTFORK))) {
-    sys(SYS_munmap, page, kPage);
+  if (failed(ring)) return;
+  if (failed(sys(SYS_madvise, ring, kBytes, MADV_DONTFORK))) {
+    sys(SYS_munmap, ring, kBytes);
     return;
   }
-  self.notes = reinterpret_cast<protocol::NoteRing*>(page);
+  self.notes = reinterpret_cast<protocol::NoteRing*>(ring);
 }
 
 // Steps 1 to 4 of a session (protocol/trap_frame.h). Returns a negative errno and what failed.
@@ -335,6 +336,10 @@ void check_descriptors() {
     return;
   }
   if (!take_back() && !adopt(-1, false)) end_server_lost(false);
+}
+
+void check_userfaultfd() {
+  if (!(identity_of(self.userfaultfd) == self.userfaultfd_identity)) check_descriptors();
 }
 
 bool say_done(int socket, uint32_t sequence, int failed_op, int error) {

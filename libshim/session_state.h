@@ -77,6 +77,8 @@ extern SessionState self;
 /// them, or made something else of their numbers. Ends the process when neither the stub nor the
 /// server has them. Needs the lock.
 void check_descriptors();
+/// The same where only the userfaultfd is needed.
+void check_userfaultfd();
 
 /// Opens `spare`, if there is a number left for it. Needs the lock.
 void make_spare();

@@ -2,12 +2,13 @@
 // program's map.
 //
 // A message for each such call (trap_frame.h, kRequestDone) costs more than the call. So the server
-// shares a page with each program that may do calls by itself. Whoever holds the lock of the program's
+// shares some pages with each program that may do calls by itself. Whoever holds the lock of the program's
 // shim writes; the server reads before it handles a request or a fault of the program's, and before it
-// shows its map to anybody. A program that finds no room asks for some (kCallNotes).
+// shows its map to anybody. A program that has filled half of it says so, and goes on
+// (kCallNotes with kRequestDone); one that finds no room asks for some (kCallNotes).
 //
-// The server makes the page's file and seals it, so that it stays as large as it is, and believes
-// nothing that it reads there. A forked child has no copy of the page (MADV_DONTFORK): it gets its own.
+// The server makes the pages' file and seals it, so that it stays as large as it is, and believes
+// nothing that it reads there. A forked child has no copy of them (MADV_DONTFORK): it gets its own.
 #pragma once
 
 #include <stdint.h>
@@ -23,13 +24,12 @@ struct Note {
 };
 
 struct NoteRing {
-  static constexpr uint32_t kNotes = 64;
+  static constexpr uint32_t kNotes = 256;
 
   alignas(64) std::atomic<uint32_t> written;  ///< notes so far, modulo 2^32; the program's
   alignas(64) std::atomic<uint32_t> read;     ///< of these; the server's
   alignas(64) Note notes[kNotes];
 };
-static_assert(sizeof(NoteRing) <= 4096);
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
 static_assert((NoteRing::kNotes & (NoteRing::kNotes - 1)) == 0, "so that numbers may wrap");
 
