@@ -39,6 +39,14 @@ struct ShimHost {
     return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
   }
   static void yield() { sys(SYS_sched_yield); }
+  static int processors() {
+    uint64_t allowed[16];
+    const long bytes = sys(SYS_sched_getaffinity, 0, sizeof(allowed), allowed);
+    if (failed(bytes)) return 2;  // more than there is room for
+    int count = 0;
+    for (long i = 0; i < bytes / 8; ++i) count += __builtin_popcountll(allowed[i]);
+    return count;
+  }
 };
 
 /// All of it is plain memory: a forked child has a copy and finds out by `parent_mark` that it is

@@ -56,8 +56,10 @@ class Work {
     const Answers answers = take_answers();
     if (answers == Answers::taken) return;
     protocol::Linger& linger = answers == Answers::awaited ? for_pagers_ : for_events_;
-    if (linger.look([this] { return context_.poll_one() != 0 || take_answers() == Answers::taken; }))
-      return;
+    const auto look = [this] {
+      return context_.poll_one() != 0 || take_answers() == Answers::taken;
+    };
+    if (linger.can_pay() && linger.look(look)) return;
     if (watches_) pagers_->leave_answers();
     watches_ = false;
     context_.run_one();
