@@ -1,36 +1,17 @@
-// mapped_files: what mapped files cost, served, against the nearest that the kernel has: see each
+// mapped_files: what mapped files that the host has in its cache cost, served, against the nearest that the kernel has: see each
 // measurement. Runs under vmrun.
 #include <sys/mman.h>
 
 #include <cerrno>
-#include <memory>
-#include <numeric>
-#include <vector>
+#include <system_error>
 
-#include "bench/bare_file.h"
 #include "bench/benchmark.h"
 #include "bench/mapping.h"
+#include "bench/reading.h"
 #include "bench/warm_file.h"
 
 namespace bench {
 namespace {
-
-std::vector<std::size_t> all_pages(std::size_t count) {
-  std::vector<std::size_t> pages(count);
-  std::iota(pages.begin(), pages.end(), std::size_t{0});
-  return pages;
-}
-
-/// Microseconds a page.
-template <class Memory>
-double read(const Memory& memory, const std::vector<std::size_t>& order) {
-  return time_of(1, [&] {
-           for (const std::size_t page : order) memory.read(page);
-         }) /
-         static_cast<double>(order.size());
-}
-
-double read_in_order(const Mapping& memory) { return read(memory, all_pages(memory.pages())); }
 
 /// The kernel's pread() into memory that was never touched, against the first mapping of a file.
 void warm_file_against_pread(Report& report, Side side, const Options& options) {
@@ -78,35 +59,6 @@ void resident_file(Report& report, Side side, const Options& options) {
   ::close(memory_file);
 }
 
-void cold_file(Report& report, Side side, const Options& options) {
-  const WarmFile file(options.bytes);
-  file.cool();
-  report.add("cold file in order", side,
-             read_in_order(Mapping::file(side, options.bytes, file.descriptor())));
-  file.cool();
-  Mapping memory = Mapping::file(side, options.bytes, file.descriptor());
-  memory.advise(MADV_RANDOM);
-  report.add("cold file at random, MADV_RANDOM", side,
-             read(memory, shuffled_pages(memory.pages(), options.random_pages / 4)));
-}
-
-/// What no server of faults can do better: the floor of the two above.
-void cold_file_with_bare_handler(Report& report, Side side, const Options& options) {
-  const WarmFile file(options.bytes);
-  const std::size_t pages = options.bytes / kPageBytes;
-  const auto time = [&](const std::vector<std::size_t>& order, BareFile::Reads reads) {
-    file.cool();
-    if (side == Side::served) return read(BareFile(file.descriptor(), options.bytes, reads), order);
-    Mapping memory = Mapping::file(side, options.bytes, file.descriptor());
-    if (reads == BareFile::Reads::page) memory.advise(MADV_RANDOM);
-    return read(memory, order);
-  };
-  report.add("cold file in order, with a bare handler in place of the server", side,
-             time(all_pages(pages), BareFile::Reads::windows));
-  report.add("cold file at random, with a bare handler in place of the server", side,
-             time(shuffled_pages(pages, options.random_pages / 4), BareFile::Reads::page));
-}
-
 void dirty_and_sync(Report& report, Side side, const Options& options) {
   const std::size_t bytes = options.bytes / 4;
   const WarmFile file(bytes);
@@ -125,7 +77,6 @@ int main(int argc, char** argv) {
   return bench::run_benchmark(
       "mapped_files",
       "Measures mapped files, served and by the kernel alone, in turns. Runs under vmrun.",
-      {bench::warm_file_against_pread, bench::resident_file, bench::cold_file,
-       bench::cold_file_with_bare_handler, bench::dirty_and_sync},
+      {bench::warm_file_against_pread, bench::resident_file, bench::dirty_and_sync},
       argc, argv);
 }

@@ -61,6 +61,11 @@ def mapped_files(bench):
     yield from both_sides(bench, "mapped_files", "--size", size, "--rounds", "3" if bench.quick else "5")
 
 
+def cold_files(bench):
+    size = "32M" if bench.quick else "128M"
+    yield from both_sides(bench, "cold_files", "--size", size, "--rounds", "3" if bench.quick else "9")
+
+
 def file_calls(bench):
     yield from both_sides(bench, "file_calls", "--rounds", "11" if bench.quick else "31")
 
@@ -302,6 +307,6 @@ def paging(bench):
                 yield in_turns(pair, rounds, kernel, served)
 
 
-ALL = [first_touch, random_faults, many_faults, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory]
+ALL = [first_touch, random_faults, many_faults, cold_files, mapped_files, file_calls, map_calls, forks, start_up, programs, server_memory]
 # Takes minutes, root, and swap files of the kernel's.
 ON_REQUEST = [paging]

@@ -2,7 +2,7 @@
 //
 // A program that walks through memory faults on the page right behind the last window, give or take
 // what it leaves out there, or, when it walks down, on one just before it. While that holds the window
-// doubles, up to kMost. Where a program jumps to it gets the start again; one that jumps about, and
+// doubles (private memory) or grows fourfold (what a pager reads), up to kMost. Where a program jumps to it gets the start again; one that jumps about, and
 // goes on nowhere, ends with single pages, until the caller sees that a walk goes on where it has jumped
 // to. The last kWalks walks are remembered: programs go through several places in turns, as a sort does
 // that fills a buffer with lines from one end and with pointers to them from the other.
@@ -39,12 +39,23 @@ class FaultWindow {
     friend bool operator==(const Span&, const Span&) = default;
   };
 
-  /// What to bring in with `page` (its number anywhere in the address space). What comes in larger
-  /// pieces begins a piece, `lead` pages before the page, as the host's own fault-around has it.
-  /// Where one page costs as little as another, what a walk left out before the page comes along: less
-  /// than `left_out` pages. Protected by the lock of the address space.
-  Span grow(std::uint64_t page, Advice advice, std::uint32_t lead = 0, std::uint32_t left_out = 0) {
-    const bool known = recall(page, left_out);
+  /// How pages come in at a place.
+  struct Way {
+    /// What comes in larger pieces begins a piece, so many pages before the page, as the host's own
+    /// fault-around has it.
+    std::uint32_t lead = 0;
+    /// Where one page costs as little as another, what a walk left out before the page comes along: less
+    /// than so many.
+    std::uint32_t left_out = 0;
+    /// How much larger each window of a walk is than the last one. Pages of zeroes that are not needed
+    /// are memory that others need; what was read is in the host's cache anyway.
+    std::uint32_t growth = 2;
+  };
+
+  /// What to bring in with `page` (its number anywhere in the address space). Protected by the lock of the
+  /// address space.
+  Span grow(std::uint64_t page, Advice advice, Way way) {
+    const bool known = recall(page, way.left_out);
     Walk& walk = walks_.front();
     const bool goes_on = known && advice != Advice::random;
     if (goes_on && walk.contains(page)) return rest_of(walk, page);
@@ -55,22 +66,24 @@ class FaultWindow {
       return {0, static_cast<std::uint32_t>(walk.next - page)};
     }
     const bool down = goes_on && walk.is_just_before(page);
-    if (goes_on && page >= walk.next && page - walk.next < left_out)
-      lead = static_cast<std::uint32_t>(page - walk.next);
+    if (goes_on && page >= walk.next && page - walk.next < way.left_out)
+      way.lead = static_cast<std::uint32_t>(page - walk.next);
     if (goes_on) {
-      walk.pages = std::clamp(walk.pages * 2, kStart, kMost);
+      walk.pages = std::clamp(walk.pages * way.growth, kStart, kMost);
     } else {
       walk.pages = jump(advice);
     }
     went_on_ = goes_on;
     walk.ahead = 0;
     walk.down = down;
-    const std::uint32_t wanted = down ? walk.pages - 1 : walk.pages < kStart ? 0 : lead;
+    const std::uint32_t wanted = down ? walk.pages - 1 : walk.pages < kStart ? 0 : way.lead;
     const auto before = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, page));
     walk.first = page - before;
     walk.next = page + (down ? 1 : walk.pages);
     return {before, static_cast<std::uint32_t>(walk.next - walk.first)};
   }
+
+  Span grow(std::uint64_t page, Advice advice) { return grow(page, advice, Way{}); }
 
   /// More walks than are remembered take turns: after grow() has said less than kStart, for a page whose
   /// predecessors are all there.

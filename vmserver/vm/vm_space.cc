@@ -134,15 +134,15 @@ void VmSpace::fault_again(VirtualAddress page, bool write) {
   if (entry->in_transit) return;
   if (is_displaced(page_at(page))) return;  // plan_done() wakes it
   const std::uint64_t number = page.value() >> hal::kPageShift;
-  const bool is_private = entry->source == Source::anonymous;
-  const auto lead = is_private ? 0
-                               : static_cast<std::uint32_t>(entry->page_at(page).value() %
-                                                            FaultWindow::kStart);
-  const auto left_out = !is_private ? 0
-                        : page + hal::kPageSize == entry->range.end()
-                            ? FaultWindow::kLeftOutAtEnd
-                            : FaultWindow::kLeftOut;
-  FaultWindow::Span span = entry->window.grow(number, entry->advice, lead, left_out);
+  FaultWindow::Way way;
+  if (entry->source == Source::anonymous) {
+    way.left_out = page + hal::kPageSize == entry->range.end() ? FaultWindow::kLeftOutAtEnd
+                                                               : FaultWindow::kLeftOut;
+  } else {
+    way.lead = static_cast<std::uint32_t>(entry->page_at(page).value() % FaultWindow::kStart);
+    way.growth = 4;
+  }
+  FaultWindow::Span span = entry->window.grow(number, entry->advice, way);
   if (span.count < FaultWindow::kStart && goes_on(*entry, page)) span = entry->window.go_on(number);
   // First, so that these make the room that the fault may have to wait for.
   leave_behind(*entry, page, span.count);
