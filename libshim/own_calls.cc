@@ -168,9 +168,14 @@ Result unmap(const protocol::TrapRequest& request) {
 }
 
 // By some rules only root may.
-bool unlocks(const protocol::TrapRequest& request) {
-  if (request.call != protocol::kCallMunlock || request.abi != protocol::kAbiLinux ||
+bool locks_or_unlocks(const protocol::TrapRequest& request) {
+  const bool locks = request.call == protocol::kCallMlock;
+  if ((!locks && request.call != protocol::kCallMunlock) || request.abi != protocol::kAbiLinux ||
       self.pages_leave || !is_own(request)) {
+    return false;
+  }
+  if (locks && (request.limits[0] != self.lock_limit ||
+                whole_pages(request.args[1]) / kPage > self.lock_credit)) {
     return false;
   }
   const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
@@ -178,10 +183,12 @@ bool unlocks(const protocol::TrapRequest& request) {
 }
 
 // False where the host would not: the server has an answer to that.
-bool unlock(const protocol::TrapRequest& request) {
+bool lock_or_unlock(const protocol::TrapRequest& request) {
   begin_unheard();
   if (failed(host_call(request.call, request.abi, request.args))) return false;
-  tell(in_whole_pages(request));
+  const protocol::TrapRequest done = in_whole_pages(request);
+  if (request.call == protocol::kCallMlock) self.lock_credit -= done.args[1] / kPage;
+  tell(done);
   return true;
 }
 
@@ -220,7 +227,7 @@ bool did_by_itself(protocol::TrapRequest& request, Result& result) {
     result = unmap(request);
     return true;
   }
-  if (unlocks(request) && unlock(request)) {
+  if (locks_or_unlocks(request) && lock_or_unlock(request)) {
     result = {};
     return true;
   }

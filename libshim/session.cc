@@ -197,6 +197,7 @@ bool adopt(int over, bool last) {
   request.who = *self.nameplate;
   if (self.unheard) request.flags = protocol::kAdoptUnheard;
   self.lease = {};
+  self.lock_credit = 0;
 
   int pair[2] = {-1, -1};
   int socket = -1;

@@ -63,6 +63,7 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
   request.sequence = ++self.sequence;
   // Whoever is killed while waiting for the answer leaves none behind.
   self.lease = {};
+  self.lock_credit = 0;
   long sent = send_request(request, descriptor);
   if (sent == -EBADF && descriptor >= 0) {
     request.flags |= protocol::kRequestBadDescriptor;
@@ -104,6 +105,8 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
     const bool final = (header.flags & protocol::kReplyFinal) != 0;
     if (final && failed_op < 0) {
       self.lease = {header.lease_start, header.lease_end};
+      self.lock_credit = header.lock_credit;
+      if (request.call == protocol::kCallMlock) self.lock_limit = request.limits[0];
       if ((header.flags & protocol::kReplyAcknowledge) != 0 &&
           !say_done(self.socket, request.sequence, failed_op, error)) {
         end_server_lost(false);

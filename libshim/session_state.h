@@ -69,6 +69,8 @@ struct SessionState {
   bool tracks = false;
   PrivateMemory own;               // what is plain private memory
   FillHistory filled{nearly_all_there};  // of what was mapped in the lease
+  uint64_t lock_credit = 0;        // pages that may be locked without asking, as of the last answer
+  uint64_t lock_limit = 0;         // the RLIMIT_MEMLOCK that it was given for
   Lease lease;                     // as of the last answer, and what was done since
   bool overcommits = false;        // the program's own mappings take MAP_NORESERVE
   bool may_tell = false;           // the server lets us do some calls by ourselves

@@ -41,7 +41,7 @@
 namespace protocol {
 
 inline constexpr uint32_t kMagic = 0x766d7366;  // "vmsf"
-inline constexpr uint32_t kVersion = 10;
+inline constexpr uint32_t kVersion = 11;
 
 /// Whose numbers the arguments of a request are in. errno is libc's, the host's, with either.
 enum Abi : uint16_t { kAbiLinux = 0, kAbiFreebsd = 1, kAbiCount };
@@ -93,7 +93,8 @@ enum CallNumber : uint16_t {
   kCallLocked,
   /// It is about to give up a lock: what it stored goes to the files.
   kCallUnlock,
-  /// Nothing but this: what the program has noted (note_ring.h) has been read once it is answered.
+  /// Nothing but this: what the program has noted (note_ring.h) has been read once it is answered. With
+  /// kRequestDone there is much to be read.
   kCallNotes,
   kCallCount
 };
@@ -156,8 +157,8 @@ enum RequestFlag : uint16_t {
   kRequestBadDescriptor = 1,  ///< the call named a descriptor that is not open
   kRequestHostRules = 2,      ///< libc's own call: the host's rules, whatever the server's are
   /// The program has done it: the server takes note and does not answer. Only where Welcome allows
-  /// that, and only to private memory: mprotect to what is not executable, munmap and munlock of whole pages, and
-  /// mmap at the start of the lease, to be read and written; args: 0 address, 1 bytes, 2 pages that
+  /// that, and only to private memory: mprotect to what is not executable, munmap and munlock of whole pages,
+  /// mlock of no more than lock_credit, and mmap at the start of the lease, to be read and written; args: 0 address, 1 bytes, 2 pages that
   /// are there already. From a program that has a ring of notes (note_ring.h) these come there.
   kRequestDone = 4,
   /// The call named a descriptor that the kernel passes to nobody (unix(7), SCM_RIGHTS: io_uring).
@@ -265,6 +266,9 @@ struct TrapReplyHeader {
   /// are 0 when there is none.
   uint64_t lease_start;
   uint64_t lease_end;
+  /// With kReplyFinal: so many pages the program may lock by itself, under the RLIMIT_MEMLOCK that came
+  /// with its last mlock, until its next call.
+  uint64_t lock_credit;
 };
 
 /// As sent: the header, then `op_count` operations, then `data_bytes` bytes.

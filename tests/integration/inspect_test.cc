@@ -1,5 +1,6 @@
 // What vmctl shows of a program that is being served.
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/server.h"
@@ -85,6 +86,27 @@ TEST_CASE("vmctl shows what a program has mapped, protected and unmapped by itse
   CHECK(lines_with(map.output, {hex(0), hex(2), " r-- "}).size() == 1);
   CHECK(lines_with(map.output, {hex(2), hex(4), " rw- "}).size() == 1);
   CHECK(lines_with(map.output, {hex(5) + " ", " rw- "}).size() == 1);
+  program.say("x");
+  CHECK(program.wait().text() == "status 0");
+}
+
+TEST_CASE("what a program locks by itself, while the server is stopped, is shown as locked") {
+  ServerUnderTest server;
+  support::Command command = server.command({"leased_memory", "locked"});
+  command.asks = true;
+  Process program(command);
+  program.await_output("\n");
+  const std::uint64_t at = std::stoull(program.output(), nullptr, 16);
+  REQUIRE(::kill(server.process().pid(), SIGSTOP) == 0);
+  program.say("x");
+  program.await_output("locked");
+  REQUIRE(::kill(server.process().pid(), SIGCONT) == 0);
+  std::ostringstream second;
+  second << std::hex << at + kPage << ' ';
+  const Outcome map = vmctl(server, {"map", std::to_string(program.pid())});
+  INFO(map.output);
+  // One ends there, and one begins there.
+  CHECK(lines_with(map.output, {second.str(), " -C-W-- "}).size() == 2);
   program.say("x");
   CHECK(program.wait().text() == "status 0");
 }

@@ -210,4 +210,19 @@ static void shown(char** arguments) {
   await_word();
 }
 
-CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(filled), CASE(shown))
+// Locks a page with the server's help, and when it is told the next one without.
+static void locked(char** arguments) {
+  (void)arguments;
+  map_private(PAGE);
+  byte* at = map_private(4 * PAGE);
+  memset(at, 1, 4 * PAGE);
+  check(mlock(at, PAGE) == 0);
+  dprintf(STDOUT_FILENO, "%lx\n", (unsigned long)at);
+  await_word();
+  check(mlock(at + PAGE, PAGE) == 0);
+  dprintf(STDOUT_FILENO, "locked\n");
+  await_word();
+  check(munlock(at, 2 * PAGE) == 0);
+}
+
+CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(filled), CASE(locked), CASE(shown))

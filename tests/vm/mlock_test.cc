@@ -197,6 +197,88 @@ TEST_CASE("a mapping that MCL_FUTURE cannot lock is taken back by other rules", 
   }
 }
 
+namespace {
+
+/// A machine that wires enough to promise some of it.
+struct Generous {
+  static constexpr std::uint64_t kMost = 4096;
+  TestMachine machine{{.max_wired_pages = kMost}};
+  std::unique_ptr<Program> program = std::make_unique<Program>(machine);
+  std::uint64_t at = program->mmap(0, 256 * kPage, bsd::kReadWrite, kAnonPrivate).value;
+
+  std::uint64_t credit() { return program->space().lock_credit(); }
+  std::uint64_t wired() { return machine.machine.wired_pages(); }
+  std::uint64_t promised() { return machine.machine.promised_pages(); }
+  /// Locks by itself, and says so.
+  bool tell(std::uint64_t page, std::uint64_t pages) {
+    return program->space().note(
+        program->request(protocol::kCallMlock, {at + page * kPage, pages * kPage}), program->pid);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("who has locked something may lock a little more without asking", "[mlock]") {
+  Generous f;
+  CHECK(f.credit() == 0);
+  CHECK_FALSE(f.tell(0, 1));
+  REQUIRE(f.program->mlock(f.at, kPage).ok());
+  const std::uint64_t credit = f.credit();
+  REQUIRE(credit > 1);
+  CHECK(f.promised() == credit);
+  CHECK(f.tell(1, credit - 1));
+  CHECK(f.wired() == credit);
+  CHECK(f.credit() == 1);
+  CHECK(f.promised() == 1);
+  CHECK_FALSE(f.tell(100, 2));
+  CHECK(f.wired() == credit);
+  // Once more wires nothing more, and is paid for.
+  CHECK(f.tell(1, 1));
+  CHECK(f.wired() == credit);
+  CHECK_FALSE(f.tell(1, 1));
+  // The next call of the same kind renews it, and any other takes it away.
+  REQUIRE(f.program->mlock(f.at, kPage).ok());
+  CHECK(f.credit() == credit);
+  REQUIRE(f.program->madvise(f.at, kPage, 0).ok());
+  CHECK(f.credit() == 0);
+  CHECK(f.promised() == 0);
+}
+
+TEST_CASE("only plain memory can be locked without asking", "[mlock]") {
+  Generous f;
+  REQUIRE(f.program->mlock(f.at, kPage).ok());
+  CHECK_FALSE(f.tell(300, 1));
+  CHECK_FALSE(f.tell(255, 2));
+  CHECK(f.wired() == 1);
+}
+
+TEST_CASE("no credit where RLIMIT_MEMLOCK or the machine's maximum is near", "[mlock]") {
+  Generous f;
+  f.program->memlock_limit = 10 * kPage;
+  REQUIRE(f.program->mlock(f.at, kPage).ok());
+  CHECK(f.credit() == 0);
+  f.program->memlock_limit = ~std::uint64_t{0};
+  REQUIRE(f.program->mlock(f.at, 256 * kPage).ok());
+  CHECK(f.credit() != 0);
+  Program other(f.machine);
+  const auto large = other.mmap(0, 3000 * kPage, bsd::kReadWrite, kAnonPrivate).value;
+  REQUIRE(other.mlock(large, 3000 * kPage).ok());
+  CHECK(other.space().lock_credit() == 0);
+}
+
+TEST_CASE("what is promised counts against the machine's maximum, and ends with its program",
+          "[mlock]") {
+  Generous f;
+  Program other(f.machine);
+  const auto large = other.mmap(0, Generous::kMost * kPage, bsd::kReadWrite, kAnonPrivate).value;
+  REQUIRE(f.program->mlock(f.at, kPage).ok());
+  REQUIRE(f.promised() != 0);
+  CHECK(other.mlock(large, (Generous::kMost - 1) * kPage).error == EAGAIN);
+  f.program.reset();
+  CHECK(f.promised() == 0);
+  CHECK(other.mlock(large, Generous::kMost * kPage).ok());
+}
+
 TEST_CASE("mlock of nothing succeeds", "[mlock]") {
   Fixture f;
   CHECK(f.program->mlock(f.at, 0).ok());

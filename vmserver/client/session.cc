@@ -191,6 +191,7 @@ bool Session::send_reply(const protocol::TrapRequest& to, std::uint32_t flags, s
     const VirtualRange lease = space_->lease();
     header.lease_start = lease.start().value();
     header.lease_end = lease.end().value();
+    header.lock_credit = space_->lock_credit();
   }
   header.op_count = batch != nullptr ? static_cast<std::uint32_t>(batch->ops.size()) : 0;
   header.data_bytes =

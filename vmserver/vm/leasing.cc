@@ -17,6 +17,7 @@ using hal::VirtualRange;
 namespace {
 
 constexpr std::uint64_t kLeaseBytes = std::uint64_t{32} << 20;
+constexpr std::uint64_t kLockCredit = 64;  // pages
 
 }  // namespace
 
@@ -68,6 +69,30 @@ void VmSpace::return_to_lease(VirtualRange range) {
   map_.erase(lease_);
   lease_ = VirtualRange(range.start(), lease_.end());
   keep_for_lease(lease_);
+}
+
+std::uint64_t VmSpace::lock_credit() {
+  const std::lock_guard guard(lock_);
+  return lock_credit_;
+}
+
+// Where pages leave, what is to stay is for the pageout daemon to know at once.
+void VmSpace::offer_lock_credit(std::uint64_t limit) {
+  if (closed_ || pages_leave() || machine_.options().policy != nullptr) return;
+  withdraw_lock_credit();
+  if (limit < wired_pages_ || limit - wired_pages_ < kLockCredit) return;
+  if (machine_.promise_pages(kLockCredit)) lock_credit_ = kLockCredit;
+}
+
+void VmSpace::withdraw_lock_credit() {
+  machine_.withdraw_pages(std::exchange(lock_credit_, 0));
+}
+
+bool VmSpace::spend_lock_credit(std::uint64_t pages) {
+  if (pages > lock_credit_) return false;
+  lock_credit_ -= pages;
+  machine_.withdraw_pages(pages);
+  return true;
 }
 
 // Faults of what the parent has mapped there already can come before the child is heard of.

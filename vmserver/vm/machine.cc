@@ -25,6 +25,15 @@ bool Machine::is_host_file(const hal::FileAttributes& file) const {
                      [&](const std::string& pattern) { return matches(pattern.c_str()); });
 }
 
+bool Machine::promise_pages(std::uint64_t pages) {
+  // A machine that wires little keeps it for those who ask.
+  constexpr std::uint64_t kShare = 16;
+  const std::uint64_t taken = promised_pages_ += pages;
+  if (wired_pages_ + taken + kShare * pages <= options_.max_wired_pages) return true;
+  promised_pages_ -= pages;
+  return false;
+}
+
 void Machine::add_space(std::weak_ptr<VmSpace> space) {
   const std::lock_guard guard(spaces_lock_);
   std::erase_if(spaces_, [](const auto& known) { return known.expired(); });

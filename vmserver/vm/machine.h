@@ -104,6 +104,11 @@ class Machine {
   std::uint64_t object_count() const { return object_count_; }
   std::uint64_t wired_pages() const { return wired_pages_; }
   void add_wired_pages(std::int64_t pages) { wired_pages_ += static_cast<std::uint64_t>(pages); }
+  /// Pages that programs may wire without asking; where the maximum is concerned they are wired.
+  std::uint64_t promised_pages() const { return promised_pages_; }
+  /// False, and nothing is promised, where the maximum is near.
+  bool promise_pages(std::uint64_t pages);
+  void withdraw_pages(std::uint64_t pages) { promised_pages_ -= pages; }
 
   /// Called when the last of the write-backs under way has ended. Any thread.
   void when_quiet(std::function<void()> callback) { when_quiet_ = std::move(callback); }
@@ -157,6 +162,7 @@ class Machine {
   std::vector<std::weak_ptr<VmSpace>> spaces_;  // spaces_lock_
   std::atomic<std::uint64_t> object_count_{0};
   std::atomic<std::uint64_t> wired_pages_{0};
+  std::atomic<std::uint64_t> promised_pages_{0};
   std::atomic<std::uint64_t> write_backs_{0};
   std::function<void()> when_quiet_;  // set before the first space exists
   Timer timer_;                       // likewise

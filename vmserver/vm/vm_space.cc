@@ -62,6 +62,7 @@ void VmSpace::handle(Call& call) {
     const std::lock_guard guard(lock_);
     forget_removed();
     drop_outdated();
+    withdraw_lock_credit();
     if (lease_.end() != VirtualAddress(0) && calls::concerns(call.request, lease_)) end_lease();
   }
   calls::dispatch(*this, call);
@@ -310,6 +311,7 @@ void VmSpace::close() {
   map_.erase(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0})));
   machine_.add_wired_pages(-static_cast<std::int64_t>(wired_pages_));
   wired_pages_ = 0;
+  withdraw_lock_credit();
   forget_swapped(VirtualRange(VirtualAddress(0), VirtualAddress(~std::uint64_t{0}).page_floor()));
   add_resident(-resident_);
 }

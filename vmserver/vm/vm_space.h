@@ -65,6 +65,8 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
 
   /// What is left of it; its start is where the next mapping goes. Ends at 0 when there is none.
   hal::VirtualRange lease();
+  /// How many pages the program may lock by itself now.
+  std::uint64_t lock_credit();
   /// A forked child has spoken up. If its parent may have done something unheard, what
   /// private memory the child has is taken from the host: until then it is as if all of the lease were
   /// there.
@@ -161,6 +163,11 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   bool take_from_lease(hal::VirtualRange range);
   /// The program has unmapped this: what was mapped last goes back to the lease.
   void return_to_lease(hal::VirtualRange range);
+  /// Lets the program lock a few pages by itself until its next call, where neither its limit (in pages)
+  /// nor the machine's is near.
+  void offer_lock_credit(std::uint64_t limit);
+  /// The program has locked so many pages by itself. False when it was not to.
+  bool spend_lock_credit(std::uint64_t pages);
   std::unique_lock<std::mutex> lock() { return std::unique_lock(lock_); }
   VmMap& map() { return map_; }
   /// Whether new mappings are wired (MCL_FUTURE), and if so, at once or as they are touched.
@@ -217,6 +224,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   void forget_removed();
   void keep_for_lease(hal::VirtualRange range);
   void end_lease();
+  void withdraw_lock_credit();
   void inherit_lease(VmSpace& child);
   /// What private memory there is, and with what protection.
   void follow_host();
@@ -320,6 +328,7 @@ class VmSpace : public std::enable_shared_from_this<VmSpace> {
   bool outdated_ = false;                       // lock_  there may be snapshots of forks that are over
   bool spared_ = false;                         // lock_  MADV_PROTECT
   std::uint64_t wired_pages_ = 0;               // lock_
+  std::uint64_t lock_credit_ = 0;               // lock_  pages; the machine counts them as promised
   std::vector<hal::VirtualRange> rebuilt_;      // lock_  entries that the host left out of the fork
   std::vector<hal::VirtualRange> stale_;        // lock_  what the parent had that the map has not
   hal::VirtualRange lease_;             // lock_  what is left of it

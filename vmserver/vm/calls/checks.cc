@@ -86,7 +86,8 @@ bool RangeChecks::holds(Check check) {
     case Check::over_user_lock_limit:
       return over_lock_limit(false) && !call_.superuser();
     case Check::over_machine_total:
-      return pages_to_wire.value_or(range_->pages()) + space_.machine().wired_pages() >
+      return pages_to_wire.value_or(range_->pages()) + space_.machine().wired_pages() +
+                 space_.machine().promised_pages() >
              space_.machine().options().max_wired_pages;
     default:
       // mmap's own; vm/calls/mmap_request.cc.

@@ -71,6 +71,8 @@ bool note(VmSpace& space, const protocol::TrapRequest& request, std::int32_t pid
       return note_munmap(space, request, pid);
     case protocol::kCallMprotect:
       return note_mprotect(space, request);
+    case protocol::kCallMlock:
+      return note_mlock(space, request);
     case protocol::kCallMunlock:
       return note_munlock(space, request);
     case protocol::kCallNotes:

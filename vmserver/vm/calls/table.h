@@ -57,6 +57,7 @@ void forked(VmSpace& space, Call& call);
 // wiring.cc
 void mlock(VmSpace& space, Call& call);
 void munlock(VmSpace& space, Call& call);
+bool note_mlock(VmSpace& space, const protocol::TrapRequest& request);
 bool note_munlock(VmSpace& space, const protocol::TrapRequest& request);
 void mlockall(VmSpace& space, Call& call);
 void munlockall(VmSpace& space, Call& call);

@@ -51,6 +51,7 @@ void mlock(VmSpace& space, Call& call) {
     {
       const auto guard = space.lock();
       space.set_wired(range, true);
+      space.offer_lock_credit(call.request.limits[0] >> hal::kPageShift);
     }
     Answer answer;
     answer.wired = range;
@@ -80,6 +81,18 @@ void munlock(VmSpace& space, Call& call) {
     call.plan.add(Step::Kind::unlock, range);
   }
   call.finish(Error::none);
+}
+
+// Counted before it can count for anything else: the credit was within every limit.
+bool note_mlock(VmSpace& space, const protocol::TrapRequest& request) {
+  const auto range = whole_pages_of(request);
+  VmMap& map = space.map();
+  if (!range || !map.covers(*range) || !is_plain(map, *range) ||
+      !space.spend_lock_credit(range->pages())) {
+    return false;
+  }
+  space.set_wired(*range, true);
+  return true;
 }
 
 bool note_munlock(VmSpace& space, const protocol::TrapRequest& request) {
