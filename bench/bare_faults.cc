@@ -1,7 +1,7 @@
 // bare_faults: one page a fault at random, with the least of all handlers: a thread that reads the
-// event and answers with one UFFDIO_COPY. With "mapped" as argument the same walk through memory that
-// the C library's mmap() gave, served or not; with a number behind it, so many threads walk at the same
-// time, each through as many pages. Prints microseconds a page.
+// event and answers with one UFFDIO_COPY. With "loop" as argument it waits as event loops do. With
+// "mapped" the same walk through memory that the C library's mmap() gave, served or not; with a number
+// behind it, so many threads walk at the same time, each through as many pages. Prints microseconds a page.
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -54,7 +54,9 @@ char* mapped() {
 int main(int argc, char** argv) {
   const bool is_mapped = argc > 1 && std::strcmp(argv[1], "mapped") == 0;
   std::optional<bench::BareHandler> handler;
-  if (!is_mapped) handler.emplace(kBytes, -1, enter_zeroes);
+  using Waits = bench::BareHandler::Waits;
+  const bool loops = argc > 1 && std::strcmp(argv[1], "loop") == 0;
+  if (!is_mapped) handler.emplace(kBytes, -1, enter_zeroes, loops ? Waits::in_loop : Waits::in_read);
   volatile char* const memory = is_mapped ? mapped() : handler->memory();
   const std::size_t threads = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
   if (threads == 0 || threads > kBytes / kPage / kTouched) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/bare_handler.h"
 #include "bench/benchmark.h"
 #include "bench/mapping.h"
 
@@ -22,6 +23,27 @@ void map_touch_unmap(Report& report, Side side, const Options&) {
                const Mapping memory = Mapping::anonymous_as_it_is(side, kSmall);
                memory.page(3) = 1;
              }));
+}
+
+/// What is left of it when nobody is asked and nothing is looked at: the floor of the one above.
+void map_register_touch_unmap(Report& report, Side side, const Options&) {
+  const int userfaultfd = make_userfaultfd();
+  report.add("mmap, touch one page, munmap, 64 KiB, with a registration and nothing else", side,
+             time_of(kTimes, [&] {
+               const Mapping memory = Mapping::anonymous_as_it_is(Side::native, kSmall);
+               if (side == Side::served) {
+                 uffdio_register range{};
+                 range.range = {reinterpret_cast<std::uintptr_t>(&memory.page(0)), kSmall};
+                 range.mode = UFFDIO_REGISTER_MODE_MISSING;
+                 uffdio_zeropage zeroes{};
+                 zeroes.range = range.range;
+                 if (::ioctl(userfaultfd, UFFDIO_REGISTER, &range) != 0 ||
+                     ::ioctl(userfaultfd, UFFDIO_ZEROPAGE, &zeroes) != 0)
+                   throw std::system_error(errno, std::generic_category(), "register memory");
+               }
+               memory.page(3) = 1;
+             }));
+  ::close(userfaultfd);
 }
 
 void protect(Report& report, Side side, const Options&) {
@@ -72,6 +94,7 @@ int main(int argc, char** argv) {
   return bench::run_benchmark(
       "map_calls",
       "Measures calls of the mmap family, served and by the kernel alone, in turns. Runs under vmrun.",
-      {bench::map_touch_unmap, bench::protect, bench::advise, bench::ask_core, bench::lock}, argc,
-      argv);
+      {bench::map_touch_unmap, bench::map_register_touch_unmap, bench::protect, bench::advise,
+       bench::ask_core, bench::lock},
+      argc, argv);
 }

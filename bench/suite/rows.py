@@ -78,8 +78,12 @@ def random_faults(bench):
 
         def served(pinned=pinned):
             return float(output_of([*pinned, bench.vmrun, "--", program, "mapped"]))
+        def in_loop(pinned=pinned):
+            return float(output_of([*pinned, program, "loop"]))
         pair = Pair(f"random first touch, {where}", "us", 1.3, "1.3", other="bare handler")
         yield in_turns(pair, bench.rounds, bare, served)
+        pair = Pair(f"random first touch, {where}, a bare handler in an event loop", "us", None, "", other="bare handler")
+        yield in_turns(pair, bench.rounds, bare, in_loop)
 
 
 def many_faults(bench):
