@@ -21,14 +21,15 @@
 
 namespace bench {
 
-/// A userfaultfd that has been told the API. Throws std::system_error.
-inline int make_userfaultfd() {
+/// A userfaultfd that has been told the API; `flags` may be O_NONBLOCK, without which poll(2) and its kin
+/// call it an error. Throws std::system_error.
+inline int make_userfaultfd(int flags = 0) {
   const auto fail = [](const char* what) {
     throw std::system_error(errno, std::generic_category(), what);
   };
   const int device = ::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
   if (device < 0) fail("open /dev/userfaultfd");
-  const int userfaultfd = ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
+  const int userfaultfd = ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | flags);
   ::close(device);
   if (userfaultfd < 0) fail("USERFAULTFD_IOC_NEW");
   uffdio_api api{};
@@ -57,7 +58,7 @@ class BareHandler {
         ::syscall(SYS_mmap, nullptr, bytes + kPage, PROT_READ | PROT_WRITE, flags, memfd, 0L);
     if (memory == -1) fail("mmap");
     memory_ = reinterpret_cast<volatile char*>(memory);
-    userfaultfd_ = make_userfaultfd();
+    userfaultfd_ = make_userfaultfd(waits_ == Waits::in_loop ? O_NONBLOCK : 0);
     if (waits_ == Waits::in_loop) {
       epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
       if (epoll_ < 0) fail("epoll_create1");

@@ -203,7 +203,7 @@ def programs(bench):
             served = server.environment()
             for title, command in commands.items():
                 pair = Pair(f"program: {title}", "s", 1.05, "1.05")
-                yield in_turns(pair, bench.rounds, lambda command=command: seconds_of(command, cwd=name),
+                yield in_turns(pair, 3 if bench.quick else 11, lambda command=command: seconds_of(command, cwd=name),
                                lambda command=command: seconds_of(command, cwd=name, env=served))
             yield redis(bench, directory, served)
 
