@@ -50,6 +50,11 @@ class Work {
   /// `pagers`: none, if it leaves their answers to others.
   Work(boost::asio::io_context& context, vm::PagerDirectory* pagers)
       : context_(context), pagers_(pagers) {}
+  ~Work() {
+    if (watches_) pagers_->leave_answers();
+  }
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
 
   /// Does something, and waits for it if there is nothing.
   void do_one() {

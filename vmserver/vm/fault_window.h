@@ -2,10 +2,10 @@
 //
 // A program that walks through memory faults on the page right behind the last window, give or take
 // what it leaves out there, or, when it walks down, on one just before it. While that holds the window
-// doubles (private memory) or grows fourfold (what a pager reads), up to kMost. Where a program jumps to it gets the start again; one that jumps about, and
-// goes on nowhere, ends with single pages, until the caller sees that a walk goes on where it has jumped
-// to. The last kWalks walks are remembered: programs go through several places in turns, as a sort does
-// that fills a buffer with lines from one end and with pointers to them from the other.
+// doubles (private memory) or grows fourfold (what a pager reads), up to kMost. Where a program jumps to
+// it gets the start again; one that jumps about, and goes on nowhere, ends with single pages, until the
+// caller sees that a walk goes on there. The last kWalks walks are remembered, for who takes turns, as a
+// sort does that fills a buffer with lines from one end and with pointers to them from the other.
 //
 // A fault's cost is mostly the two wake-ups, so a window of 512 pages makes a page cheaper than the
 // kernel's own fault (docs/architecture.md, "What a fault costs").
