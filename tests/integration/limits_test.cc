@@ -104,8 +104,9 @@ TEST_CASE("when memory is short, who has more than RLIMIT_RSS gives before other
   command.limits = {{RLIMIT_RSS, 4 << 20}};
   Process greedy(command);
   greedy.await_output("waiting");
-  // Others are asked for a few pages only where it is long in giving, on a busy machine.
-  CHECK(program_in_swap(server, modest.pid()).at("swapped_pages") <= kPagesOfMib / 2);
+  // Others are asked for some pages only where it is long in giving, on a busy machine; without a share
+  // who sits idle has given nearly all by now.
+  CHECK(program_in_swap(server, modest.pid()).at("swapped_pages") <= 2 * kPagesOfMib);
   CHECK(program_in_swap(server, greedy.pid()).at("swapped_pages") >= 20 * kPagesOfMib);
   greedy.say("on\n");
   CHECK(greedy.wait().text() == kOk);
