@@ -228,7 +228,6 @@ TEST_CASE("an object of a pager with several swap files and compression is what 
 
 TEST_CASE("a full swap is an error of the page-out, and the pages stay in memory") {
   test::Server server;
-  test::capture_log();
   const auto pager =
       server.start_pager(PAGER_ANON, {"--swap", (server.directory() / "swap") + ":64K"});
   auto opened = server.open_anonymous(32);

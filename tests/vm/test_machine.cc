@@ -117,13 +117,19 @@ Program::Program(TestMachine& machine, bool threads, std::shared_ptr<vm::VmSpace
 }
 
 Program::~Program() {
-  machine_.programs.remove(this);
+  {
+    const std::lock_guard guard(machine_.programs_lock);
+    machine_.programs.remove(this);
+  }
   pmap_->abandon_orders();
   space_->close();
 }
 
 void Program::connect() {
-  machine_.programs.push_back(this);
+  {
+    const std::lock_guard guard(machine_.programs_lock);
+    machine_.programs.push_back(this);
+  }
   cpu_ = std::make_unique<hal::SimCpu>(
       *pmap_, [this](VirtualAddress page, bool write) { space_->fault(page, write); },
       threads_ ? hal::SimCpu::Pump() : [this] { return machine_.pump(); });

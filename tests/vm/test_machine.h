@@ -94,7 +94,8 @@ class TestMachine {
   FakePagerDirectory pagers;
   vm::Machine machine;
   vm::PageoutDaemon daemon;
-  std::list<Program*> programs;  // those that there are
+  std::mutex programs_lock;
+  std::list<Program*> programs;  // those that there are. Changed with the lock; gone through without threads
   vm::PageoutDaemon::Clock::time_point time{};  // the daemon's; passes with every pass
 
   // Pending calls that other threads end.
