@@ -15,18 +15,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <system_error>
 #include <thread>
 #include <utility>
+
+#include "bench/fail.h"
 
 namespace bench {
 
 /// A userfaultfd that has been told the API; `flags` may be O_NONBLOCK, without which poll(2) and its kin
 /// call it an error. Throws std::system_error.
 inline int make_userfaultfd(int flags = 0) {
-  const auto fail = [](const char* what) {
-    throw std::system_error(errno, std::generic_category(), what);
-  };
   const int device = ::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
   if (device < 0) fail("open /dev/userfaultfd");
   const int userfaultfd = ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | flags);
@@ -81,10 +79,6 @@ class BareHandler {
   BareHandler& operator=(const BareHandler&) = delete;
 
   volatile char* memory() const { return memory_; }
-
-  [[noreturn]] static void fail(const char* what) {
-    throw std::system_error(errno, std::generic_category(), what);
-  }
 
  private:
   void arm(int how) const {

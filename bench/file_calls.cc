@@ -5,10 +5,9 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <system_error>
 
 #include "bench/benchmark.h"
+#include "bench/fail.h"
 #include "bench/mapping.h"
 #include "bench/warm_file.h"
 
@@ -26,8 +25,7 @@ off_t place(int i) {
 }
 
 void check(const char* what, ssize_t bytes) {
-  if (bytes != static_cast<ssize_t>(kPageBytes))
-    throw std::system_error(errno, std::generic_category(), what);
+  if (bytes != static_cast<ssize_t>(kPageBytes)) fail(what);
 }
 
 double reading(Side side, int file, int times) {

@@ -1,11 +1,9 @@
-// mapped_files: what mapped files that the host has in its cache cost, served, against the nearest that the kernel has: see each
-// measurement. Runs under vmrun.
+// mapped_files: what mapped files that the host has in its cache cost, served, against the nearest that
+// the kernel has: see each measurement. Runs under vmrun.
 #include <sys/mman.h>
 
-#include <cerrno>
-#include <system_error>
-
 #include "bench/benchmark.h"
+#include "bench/fail.h"
 #include "bench/mapping.h"
 #include "bench/reading.h"
 #include "bench/warm_file.h"
@@ -24,7 +22,7 @@ void warm_file_against_pread(Report& report, Side side, const Options& options) 
     time = time_of(1, [&] {
              for (std::size_t at = 0; at < options.bytes; at += kPiece) {
                if (::pread(file.descriptor(), start + at, kPiece, static_cast<off_t>(at)) < 0)
-                 throw std::system_error(errno, std::generic_category(), "pread");
+                 fail("pread");
              }
            }) /
            static_cast<double>(memory.pages());
@@ -38,10 +36,10 @@ void warm_file_against_pread(Report& report, Side side, const Options& options) 
 void resident_file(Report& report, Side side, const Options& options) {
   const WarmFile file(options.bytes);
   const int memory_file = ::memfd_create("resident", MFD_CLOEXEC);
-  if (memory_file < 0) throw std::system_error(errno, std::generic_category(), "memfd_create");
+  if (memory_file < 0) fail("memfd_create");
   const auto descriptor = side == Side::native ? memory_file : file.descriptor();
   if (side == Side::native && ::ftruncate(memory_file, static_cast<off_t>(options.bytes)) != 0)
-    throw std::system_error(errno, std::generic_category(), "ftruncate");
+    fail("ftruncate");
   {
     const Mapping first = side == Side::native
                               ? Mapping::writable_file(side, options.bytes, descriptor)

@@ -8,10 +8,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstddef>
-#include <system_error>
 #include <utility>
+
+#include "bench/fail.h"
 
 namespace bench {
 
@@ -86,19 +86,18 @@ class Mapping {
 
  private:
   static void check(const char* call, long result) {
-    if (result != 0) throw std::system_error(errno, std::generic_category(), call);
+    if (result != 0) fail(call);
   }
 
   Mapping(Side side, std::size_t bytes, int protection, int flags, int descriptor)
       : side_(side), bytes_(bytes) {
     if (side == Side::native) {
       const long result = ::syscall(SYS_mmap, nullptr, bytes, protection, flags, descriptor, 0L);
-      if (result == -1) throw std::system_error(errno, std::generic_category(), "native mmap");
+      if (result == -1) fail("native mmap");
       start_ = reinterpret_cast<char*>(result);
     } else {
       void* const result = ::mmap(nullptr, bytes, protection, flags, descriptor, 0);
-      if (result == MAP_FAILED)
-        throw std::system_error(errno, std::generic_category(), "served mmap");
+      if (result == MAP_FAILED) fail("served mmap");
       start_ = static_cast<char*>(result);
     }
   }

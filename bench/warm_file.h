@@ -5,13 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <numeric>
 #include <random>
 #include <string>
-#include <system_error>
 #include <vector>
+
+#include "bench/fail.h"
 
 namespace bench {
 
@@ -54,10 +54,6 @@ class WarmFile {
   }
 
  private:
-  [[noreturn]] static void fail(const std::string& what) {
-    throw std::system_error(errno, std::generic_category(), what);
-  }
-
   int descriptor_ = -1;
 };
 

@@ -4,7 +4,11 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
+#include <atomic>
+
+#include "libshim/fill_history.h"
 #include "libshim/host_ops.h"
+#include "libshim/kept_memory.h"
 #include "libshim/report.h"
 #include "libshim/session_state.h"
 #include "libshim/syscall.h"
@@ -19,6 +23,28 @@ constexpr uint64_t kNoLimit = ~uint64_t{0};
 // a store replaces without the server.
 constexpr uint64_t kBrought = 16 * kPage;
 constexpr uint64_t kMostPages = protocol::kMostLeasedBytes / kPage;
+// Linux 6.13. An older one does not know them, nor do headers; nothing is kept then.
+constexpr int kGuardInstall = 102;
+constexpr int kGuardRemove = 103;
+
+// mincore(2) of at most kMostPages.
+bool nearly_all_there(uint64_t start, uint64_t bytes) {
+  uint8_t present[kMostPages];
+  const uint64_t pages = bytes / kPage;
+  if (failed(sys(SYS_mincore, start, bytes, present))) return false;
+  uint64_t there = 0;
+  for (uint64_t page = 0; page < pages; ++page) there += present[page] & 1;
+  return there >= pages - pages / 8;
+}
+
+constinit FillHistory filled{nearly_all_there};  // of what was mapped in the lease
+constinit KeptMemory kept;                       // of what was unmapped there
+
+void unmap_kept() {
+  if (kept.end() == 0) return;
+  sys(SYS_munmap, kept.start(), kept.end() - kept.start());
+  kept.let_go();
+}
 
 // Before anything is done: a child forked in between has to say that the server may not have heard.
 void begin_unheard() { self.unheard = true; }
@@ -72,6 +98,7 @@ bool protects(const protocol::TrapRequest& request) {
 
 Result protect(const protocol::TrapRequest& request) {
   begin_unheard();
+  kept.change(request.args[0], whole_pages(request.args[1]));
   const long done = host_call(request.call, request.abi, request.args);
   if (failed(done)) return {0, static_cast<int>(-done)};
   tell(in_whole_pages(request));
@@ -122,23 +149,62 @@ bool map_registered(uint64_t start, uint64_t bytes, bool reserves, bool whole, u
   return true;
 }
 
+FaultCount faults_so_far() {
+  FaultCount faults;
+  if (self.notes == nullptr) return faults;
+  faults.ended = self.notes->faults_ended.load(std::memory_order_acquire);
+  faults.begun = self.notes->faults_begun.load(std::memory_order_acquire);
+  faults.last = self.notes->last_fault.load(std::memory_order_relaxed);
+  return faults;
+}
+
+// Makes a mapping of what is kept. Needs no look at the userfaultfd: no other one has this memory.
+bool map_kept(uint64_t start, uint64_t bytes, bool reserves, uint64_t& brought) {
+  KeptMemory::Pages pages;
+  if (!kept.offers(start, bytes, reserves, pages)) return false;
+  // Whoever is forked from here on leaves it alone.
+  kept.take(start, bytes);
+  if (failed(sys(SYS_madvise, start, bytes, kGuardRemove))) {
+    sys(SYS_munmap, start, bytes);
+    return false;
+  }
+  alignas(kPage) static const uint8_t zeroes[kPage] = {};
+  for (; pages != 0; pages &= pages - 1) {
+    const uint64_t page = static_cast<uint64_t>(__builtin_ctzll(pages));
+    uffdio_copy copy{};
+    copy.dst = start + page * kPage;
+    copy.src = reinterpret_cast<uint64_t>(zeroes);
+    copy.len = kPage;
+    copy.mode = UFFDIO_COPY_MODE_DONTWAKE;
+    // What does not come is a fault.
+    if (failed(sys(SYS_ioctl, self.userfaultfd, UFFDIO_COPY, &copy))) break;
+    if (page == brought) ++brought;
+  }
+  return true;
+}
+
 bool map_in_lease(const protocol::TrapRequest& request, Result& result) {
   const uint64_t start = self.lease.start;
   const uint64_t bytes = whole_pages(request.args[1]);
   const bool by_host = (request.flags & protocol::kRequestHostRules) != 0;
   const bool reserves = (request.args[3] & MAP_NORESERVE) == 0 && (by_host || !self.overcommits);
   const bool large = bytes > kBrought;
-  const bool whole = large && self.filled.expects(bytes);
+  const bool whole = large && filled.expects(bytes);
+  const FaultCount faults = faults_so_far();
   uint64_t brought = 0;
   begin_unheard();
-  check_userfaultfd();
-  if (!map_registered(start, bytes, reserves, whole, brought)) {
-    self.lease = {};  // something is there; or the server has another answer
-    return false;
+  if (whole || !map_kept(start, bytes, reserves, brought)) {
+    unmap_kept();
+    check_userfaultfd();
+    if (!map_registered(start, bytes, reserves, whole, brought)) {
+      self.lease = {};  // something is there; or the server has another answer
+      return false;
+    }
   }
+  if (self.notes != nullptr) kept.mapped(start, bytes, reserves, faults);
   self.lease.start += bytes;
   self.own.add(start, bytes);
-  if (large) self.filled.mapped(start, bytes, whole);
+  if (large) filled.mapped(start, bytes, whole);
   protocol::TrapRequest done = in_whole_pages(request);
   done.args[0] = start;
   done.args[2] = brought;
@@ -151,12 +217,48 @@ bool unmaps(const protocol::TrapRequest& request) {
   return request.call == protocol::kCallMunmap && !self.pages_leave && is_own(request);
 }
 
+// As it was mapped, whatever the program has made of it by a system call of its own. That changes nothing
+// else.
+bool make_accessible(uint64_t start, uint64_t bytes) {
+  static bool has_keys = true;
+  constexpr int kUsualKey = 0;
+  if (has_keys && !failed(sys(SYS_pkey_mprotect, start, bytes, kReadAndWrite, kUsualKey))) return true;
+  has_keys = false;
+  return !failed(sys(SYS_mprotect, start, bytes, kReadAndWrite));
+}
+
+bool guard(uint64_t start, uint64_t bytes) {
+  static bool has_guards = true;
+  has_guards = has_guards && !failed(sys(SYS_madvise, start, bytes, kGuardInstall));
+  return has_guards;
+}
+
+// What was mapped last can stay where it is, out of reach. False: it is to be unmapped.
+bool keep(const protocol::TrapRequest& done) {
+  const uint64_t start = done.args[0];
+  const uint64_t bytes = done.args[1];
+  if (self.lease.end == 0 || start + bytes != self.lease.start || self.notes == nullptr ||
+      !kept.returns(start, bytes, faults_so_far()) || !make_accessible(start, bytes) ||
+      !guard(start, bytes)) {
+    return false;
+  }
+  if (kept.start() != start + bytes) unmap_kept();
+  self.lease.start = start;
+  tell(done);
+  // A fault that begins from here on is told that nothing is there.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!kept.keep(start, bytes, faults_so_far())) unmap_kept();
+  return true;
+}
+
 Result unmap(const protocol::TrapRequest& request) {
   const protocol::TrapRequest done = in_whole_pages(request);
-  self.filled.unmapping(done.args[0], done.args[1]);
+  filled.unmapping(done.args[0], done.args[1]);
   begin_unheard();
   // First: a child forked in between knows of no memory that it does not have.
   self.own.forget(done.args[0], done.args[1]);
+  if (keep(done)) return {};
+  kept.change(done.args[0], done.args[1]);
   const long unmapped = sys(SYS_munmap, done.args[0], done.args[1]);
   if (failed(unmapped)) return {0, static_cast<int>(-unmapped)};
   // What was mapped last is what is mapped next.
@@ -185,6 +287,7 @@ bool locks_or_unlocks(const protocol::TrapRequest& request) {
 // False where the host would not: the server has an answer to that.
 bool lock_or_unlock(const protocol::TrapRequest& request) {
   begin_unheard();
+  kept.change(request.args[0], whole_pages(request.args[1]));
   if (failed(host_call(request.call, request.abi, request.args))) return false;
   const protocol::TrapRequest done = in_whole_pages(request);
   if (request.call == protocol::kCallMlock) self.lock_credit -= done.args[1] / kPage;
@@ -194,13 +297,9 @@ bool lock_or_unlock(const protocol::TrapRequest& request) {
 
 }  // namespace
 
-bool nearly_all_there(uint64_t start, uint64_t bytes) {
-  uint8_t present[kMostPages];
-  const uint64_t pages = bytes / kPage;
-  if (failed(sys(SYS_mincore, start, bytes, present))) return false;
-  uint64_t there = 0;
-  for (uint64_t page = 0; page < pages; ++page) there += present[page] & 1;
-  return there >= pages - pages / 8;
+void give_up_kept() {
+  unmap_kept();
+  kept.change_all();
 }
 
 bool may_note() {

@@ -19,4 +19,9 @@ bool may_note();
 /// nothing has been done then, but perhaps a flag added to the request. Needs the session's lock, and may_note().
 bool did_by_itself(protocol::TrapRequest& request, Result& result);
 
+/// Unmaps what has been kept of what the program has unmapped, and will keep nothing of what it has mapped
+/// so far: before the server is asked for anything, which may put something else there. Needs the session's
+/// lock.
+void give_up_kept();
+
 }  // namespace shim

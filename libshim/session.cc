@@ -18,6 +18,7 @@
 #include "libshim/host_ops.h"
 #include "libshim/libc_calls.h"
 #include "libshim/lock.h"
+#include "libshim/own_calls.h"
 #include "libshim/report.h"
 #include "libshim/session_state.h"
 #include "libshim/stub.h"
@@ -198,6 +199,8 @@ bool adopt(int over, bool last) {
   if (self.unheard) request.flags = protocol::kAdoptUnheard;
   self.lease = {};
   self.lock_credit = 0;
+  // Before the server looks what a child has of its parent's memory.
+  give_up_kept();
 
   int pair[2] = {-1, -1};
   int socket = -1;

@@ -64,6 +64,7 @@ Outcome carry_out_once(protocol::TrapRequest& request, int descriptor, DataSink 
   // Whoever is killed while waiting for the answer leaves none behind.
   self.lease = {};
   self.lock_credit = 0;
+  give_up_kept();
   long sent = send_request(request, descriptor);
   if (sent == -EBADF && descriptor >= 0) {
     request.flags |= protocol::kRequestBadDescriptor;

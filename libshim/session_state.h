@@ -6,7 +6,6 @@
 #include <sys/un.h>
 
 #include "libshim/descriptors.h"
-#include "libshim/fill_history.h"
 #include "libshim/lock.h"
 #include "libshim/private_memory.h"
 #include "libshim/syscall.h"
@@ -24,9 +23,6 @@ struct Lease {
   uint64_t start = 0;
   uint64_t end = 0;
 };
-
-/// mincore(2) of at most protocol::kMostLeasedBytes.
-bool nearly_all_there(uint64_t start, uint64_t bytes);
 
 /// What `state` says.
 enum State : int { kNotYet, kServed, kUnserved };
@@ -68,7 +64,6 @@ struct SessionState {
   protocol::BasicLinger<ShimHost> linger{30};  // for the answer
   bool tracks = false;
   PrivateMemory own;               // what is plain private memory
-  FillHistory filled{nearly_all_there};  // of what was mapped in the lease
   uint64_t lock_credit = 0;        // pages that may be locked without asking, as of the last answer
   uint64_t lock_limit = 0;         // the RLIMIT_MEMLOCK that it was given for
   Lease lease;                     // as of the last answer, and what was done since

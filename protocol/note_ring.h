@@ -28,6 +28,11 @@ struct NoteRing {
 
   alignas(64) std::atomic<uint32_t> written;  ///< notes so far, modulo 2^32; the program's
   alignas(64) std::atomic<uint32_t> read;     ///< of these; the server's
+  /// The program's page faults that the server has begun to deal with, modulo 2^32: counted before it reads
+  /// the notes and puts any page anywhere. The server's.
+  alignas(64) std::atomic<uint32_t> faults_begun;
+  std::atomic<uint32_t> faults_ended;  ///< of these: nothing more comes of them
+  std::atomic<uint64_t> last_fault;    ///< the page of the one that began last, or of one of the last
   alignas(64) Note notes[kNotes];
 };
 static_assert(std::atomic<uint32_t>::is_always_lock_free);

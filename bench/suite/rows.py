@@ -73,17 +73,15 @@ def file_calls(bench):
 def random_faults(bench):
     program = str(bench.build / "bench/bare_faults")
     for where, pinned in (("one CPU", ["taskset", "-c", "0"]), ("free", [])):
-        def bare(pinned=pinned):
-            return float(output_of([*pinned, program]))
+        def bare(*arguments, pinned=pinned):
+            return float(output_of([*pinned, program, *arguments]))
 
         def served(pinned=pinned):
             return float(output_of([*pinned, bench.vmrun, "--", program, "mapped"]))
-        def in_loop(pinned=pinned):
-            return float(output_of([*pinned, program, "loop"]))
         pair = Pair(f"random first touch, {where}", "us", 1.3, "1.3", other="bare handler")
         yield in_turns(pair, bench.rounds, bare, served)
         pair = Pair(f"random first touch, {where}, a bare handler in an event loop", "us", None, "", other="bare handler")
-        yield in_turns(pair, bench.rounds, bare, in_loop)
+        yield in_turns(pair, bench.rounds, bare, lambda bare=bare: bare("loop"))
 
 
 def many_faults(bench):

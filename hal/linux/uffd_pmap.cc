@@ -194,7 +194,7 @@ Pmap::Entered UffdPmap::enter(VirtualRange range, const std::byte* content, bool
   while (at < range.end()) {
     const bool first = at == range.start() && !advance && !shared;
     const std::uint64_t bytes =
-        std::min({most, first ? kFirstBytes : kZeroBytes, range.end() - at});
+        std::min({most, first ? kFirstBytes : most, range.end() - at});
     std::int64_t done = 0;
     int result = 0;
     if (shared) {

@@ -34,6 +34,24 @@ std::vector<std::string> lines_with(const std::string& text,
   return result;
 }
 
+/// A program that says where its memory is, and goes on when it is told.
+struct Telling {
+  Process process;
+  std::uint64_t at = 0;
+
+  explicit Telling(support::Command command) : process((command.asks = true, command)) {
+    process.await_output("\n");
+    at = std::stoull(process.output(), nullptr, 16);
+  }
+  /// A page's address, as vmctl shows it.
+  std::string page(std::uint64_t number) const {
+    std::ostringstream text;
+    text << std::hex << at + number * kPage;
+    return text.str();
+  }
+  std::string pid() { return std::to_string(process.pid()); }
+};
+
 }  // namespace
 
 TEST_CASE("vmctl shows a served program, its map and what the server did for it") {
@@ -71,44 +89,29 @@ TEST_CASE("vmctl shows a served program, its map and what the server did for it"
 
 TEST_CASE("vmctl shows what a program has mapped, protected and unmapped by itself") {
   ServerUnderTest server;
-  support::Command command = server.command({"leased_memory", "shown"});
-  command.asks = true;
-  Process program(command);
-  program.await_output("\n");
-  const std::uint64_t at = std::stoull(program.output(), nullptr, 16);
-  const auto hex = [&](std::uint64_t page) {
-    std::ostringstream text;
-    text << std::hex << at + page * kPage;
-    return text.str();
-  };
-  const Outcome map = vmctl(server, {"map", std::to_string(program.pid())});
+  Telling program(server.command({"leased_memory", "shown"}));
+  const Outcome map = vmctl(server, {"map", program.pid()});
   INFO(map.output);
-  CHECK(lines_with(map.output, {hex(0), hex(2), " r-- "}).size() == 1);
-  CHECK(lines_with(map.output, {hex(2), hex(4), " rw- "}).size() == 1);
-  CHECK(lines_with(map.output, {hex(5) + " ", " rw- "}).size() == 1);
-  program.say("x");
-  CHECK(program.wait().text() == "status 0");
+  CHECK(lines_with(map.output, {program.page(0), program.page(2), " r-- "}).size() == 1);
+  CHECK(lines_with(map.output, {program.page(2), program.page(4), " rw- "}).size() == 1);
+  CHECK(lines_with(map.output, {program.page(5) + " ", " rw- "}).size() == 1);
+  program.process.say("x");
+  CHECK(program.process.wait().text() == "status 0");
 }
 
 TEST_CASE("what a program locks by itself, while the server is stopped, is shown as locked") {
   ServerUnderTest server;
-  support::Command command = server.command({"leased_memory", "locked"});
-  command.asks = true;
-  Process program(command);
-  program.await_output("\n");
-  const std::uint64_t at = std::stoull(program.output(), nullptr, 16);
+  Telling program(server.command({"leased_memory", "locked"}));
   REQUIRE(::kill(server.process().pid(), SIGSTOP) == 0);
-  program.say("x");
-  program.await_output("locked");
+  program.process.say("x");
+  program.process.await_output("locked");
   REQUIRE(::kill(server.process().pid(), SIGCONT) == 0);
-  std::ostringstream second;
-  second << std::hex << at + kPage << ' ';
-  const Outcome map = vmctl(server, {"map", std::to_string(program.pid())});
+  const Outcome map = vmctl(server, {"map", program.pid()});
   INFO(map.output);
   // One ends there, and one begins there.
-  CHECK(lines_with(map.output, {second.str(), " -C-W-- "}).size() == 2);
-  program.say("x");
-  CHECK(program.wait().text() == "status 0");
+  CHECK(lines_with(map.output, {program.page(1) + " ", " -C-W-- "}).size() == 2);
+  program.process.say("x");
+  CHECK(program.process.wait().text() == "status 0");
 }
 
 TEST_CASE("vmctl says in one line that a process is not served, or that there is no server") {

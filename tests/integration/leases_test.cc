@@ -75,3 +75,31 @@ TEST_CASE("the same where memory is limited and each page is asked for") {
   CHECK(server.run({"leased_memory", "filled"}).text() == kOk);
   CHECK(server.statistics().failed_faults == 0);
 }
+
+TEST_CASE("a buffer that is unmapped and mapped again is gone in between, and new afterwards") {
+  ServerUnderTest server;
+  CHECK(server.run({"leased_memory", "buffers"}).text() == kOk);
+  CHECK(server.statistics().sessions_rejected == 0);
+}
+
+TEST_CASE("the same where memory is limited and all of it is unmapped by a call") {
+  ServerUnderTest server({.options = {"--memory", "24M"}});
+  CHECK(server.run({"leased_memory", "intruded", "300"}).text() == kOk);
+}
+
+TEST_CASE("a fault that is under way when memory is unmapped puts nothing there") {
+  ServerUnderTest server;
+  CHECK(server.run({"leased_memory", "intruded", "5000"}).text() == kOk);
+  CHECK(server.statistics().sessions_rejected == 0);
+}
+
+TEST_CASE("a page that a program touches in each of its buffers comes with the next ones") {
+  ServerUnderTest server;
+  CHECK(server.run({"leased_memory", "interrupted"}).text() == kOk);
+  const auto before = server.statistics();
+  CHECK(server.run({"leased_memory", "one_page"}).text() == kOk);
+  const auto after = server.statistics();
+  // What a program of its size costs anyway, and not one for each of 1000 mappings.
+  CHECK(after.faults - before.faults < 200);
+  CHECK(after.sessions_rejected == 0);
+}

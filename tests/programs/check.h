@@ -78,6 +78,7 @@ static inline byte* map_shared(size_t bytes) {
 static _Thread_local sigjmp_buf fault_return;
 
 static _Thread_local volatile sig_atomic_t fault_is_expected;
+static _Thread_local volatile sig_atomic_t fault_code;  // si_code of the last one
 
 /// Called for a signal that nobody expects; a program may know more to say, and ends then.
 static void (*tell_more_of_fault)(void* address);
@@ -90,6 +91,7 @@ static inline void on_fault(int number, siginfo_t* info, void* context) {
     if (tell_more_of_fault != NULL) tell_more_of_fault(info->si_addr);
     _exit(1);
   }
+  fault_code = info->si_code;
   siglongjmp(fault_return, number);
 }
 

@@ -199,6 +199,124 @@ static void filled(char** arguments) {
   check(waitpid(child, &status, 0) == child && status == 0);
 }
 
+enum { kBuffer = 16 };  // pages
+
+static void check_nothing_at(byte* at, size_t pages) {
+  for (size_t page = 0; page < pages; ++page) {
+    check(signal_of_load(at + page * PAGE) == SIGSEGV && fault_code == SEGV_MAPERR);
+    check(signal_of_store(at + page * PAGE, 1) == SIGSEGV && fault_code == SEGV_MAPERR);
+  }
+}
+
+// Linux 6.13.
+static bool host_has_guards(void) {
+  byte* at = (byte*)syscall(SYS_mmap, NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  check(at != MAP_FAILED);
+  const bool has = syscall(SYS_madvise, at, PAGE, 102 /* MADV_GUARD_INSTALL */) == 0;
+  check(syscall(SYS_munmap, at, PAGE) == 0);
+  return has;
+}
+
+// To the host it is there still.
+static bool is_kept(byte* at) {
+  unsigned char there[kBuffer];
+  return syscall(SYS_mincore, at, kBuffer * PAGE, there) == 0;
+}
+
+static void check_child_without(byte* at, pid_t child) {
+  check(child >= 0);
+  if (child != 0) return check_child(child);
+  check_nothing_at(at, kBuffer);
+  byte* own = map_private(kBuffer * PAGE);
+  check(is_filled(own, kBuffer * PAGE, 0));
+  memset(own, 9, kBuffer * PAGE);
+  check(munmap(own, kBuffer * PAGE) == 0);
+  _exit(0);
+}
+
+// A buffer that is mapped, touched and unmapped over and over: once it is unmapped there is nothing, for
+// the program, the kernel, and its children, and when it is mapped again it is new.
+static void buffers(char** arguments) {
+  (void)arguments;
+  int ends[2];
+  check(pipe(ends) == 0);
+  size_t kept = 0;
+  for (size_t round = 0; round < 400; ++round) {
+    byte* at = map_private(kBuffer * PAGE);
+    if (round % 50 == 49) check(is_filled(at, kBuffer * PAGE, 0));
+    const size_t page = round % 30 == 29 ? round % kBuffer : 3;
+    check(is_filled(at + page * PAGE, PAGE, 0));
+    memset(at + page * PAGE, 5, PAGE);
+    // By a system call of its own, so that nobody hears of it.
+    if (round % 20 == 10) check(syscall(SYS_mprotect, at + 2 * PAGE, 2 * PAGE, PROT_NONE) == 0);
+    check(munmap(at, kBuffer * PAGE) == 0);
+    kept += is_kept(at);
+    check_nothing_at(at, kBuffer);
+    check_error(EFAULT, write(ends[1], at + page * PAGE, 1) == -1);
+    if (round % 40 == 20) check_child_without(at, fork());
+    if (round % 40 == 30) check_child_without(at, clone_raw());
+    if (round % 40 == 35) {
+      unsigned char there[kBuffer];
+      check_error(ENOMEM, mincore(at, kBuffer * PAGE, there) == -1);
+    }
+    if (round % 40 == 38) {
+      byte* fixed = mmap(at, 4 * PAGE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+      check(fixed == at && is_filled(fixed, 4 * PAGE, 0));
+      memset(fixed, 6, 4 * PAGE);
+      check_nothing_at(at + 4 * PAGE, kBuffer - 4);
+      check(munmap(fixed, 4 * PAGE) == 0);
+    }
+  }
+  check(kept >= 200 || !host_has_guards());
+}
+
+struct intruder {
+  _Atomic(byte*) at;
+  atomic_bool over;
+};
+
+static void* intrude(void* argument) {
+  struct intruder* intruder = argument;
+  uint64_t state = 1;
+  while (!atomic_load(&intruder->over)) {
+    const int number = signal_of_load(atomic_load(&intruder->at) + next_number(&state) % kBuffer * PAGE);
+    check(number == 0 || number == SIGSEGV);
+  }
+  return NULL;
+}
+
+// While another thread touches it all the time, mapped or not. Faults that are under way when it is
+// unmapped put nothing there afterwards.
+static void intruded(char** arguments) {
+  const size_t rounds = strtoul(arguments[0], NULL, 10);
+  struct intruder intruder = {map_private(kBuffer * PAGE), false};
+  pthread_t id;
+  check(pthread_create(&id, NULL, intrude, &intruder) == 0);
+  for (size_t round = 0; round < rounds; ++round) {
+    byte* at = map_private(kBuffer * PAGE);
+    // Not all the time, or nothing would be kept.
+    if (round % 16 < 8) atomic_store(&intruder.at, at);
+    if (round % 16 == 8) atomic_store(&intruder.at, at + kBuffer * PAGE);
+    at[3 * PAGE] = 7;
+    check(munmap(at, kBuffer * PAGE) == 0);
+    check_nothing_at(at, kBuffer);
+  }
+  atomic_store(&intruder.over, true);
+  check(pthread_join(id, NULL) == 0);
+}
+
+// One page of each, never the first.
+static void one_page(char** arguments) {
+  (void)arguments;
+  for (size_t round = 0; round < 1000; ++round) {
+    byte* at = map_private(kBuffer * PAGE);
+    check(at[3 * PAGE] == 0);
+    at[3 * PAGE] = 1;
+    check(munmap(at, kBuffer * PAGE) == 0);
+  }
+}
+
 // Says where what it has by itself is, and goes on when it is told.
 static void shown(char** arguments) {
   (void)arguments;
@@ -225,4 +343,5 @@ static void locked(char** arguments) {
   check(munlock(at, 2 * PAGE) == 0);
 }
 
-CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(filled), CASE(locked), CASE(shown))
+CASES(CASE(threads), CASE(forks), CASE(interrupted), CASE(again_and_again), CASE(filled), CASE(buffers),
+      CASE(intruded), CASE(one_page), CASE(locked), CASE(shown))

@@ -20,6 +20,15 @@ NoteReader::~NoteReader() { munmap(ring_, sizeof(NoteRing)); }
 
 hal::SharedDescriptor NoteReader::take_file() { return std::exchange(file_, {}); }
 
+// Either the program sees that the fault has begun, or its notes from before are read.
+NoteReader::Fault::Fault(NoteReader& reader, std::uint64_t page) : ring_(*reader.ring_) {
+  ring_.last_fault.store(page, std::memory_order_relaxed);
+  ring_.faults_begun.fetch_add(1, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+NoteReader::Fault::~Fault() { ring_.faults_ended.fetch_add(1, std::memory_order_release); }
+
 bool NoteReader::read(const std::function<bool(const protocol::Note&)>& sink) {
   if (ring_->written.load(std::memory_order_acquire) == handed_out_ && !broken_) return true;
   const std::lock_guard guard(lock_);

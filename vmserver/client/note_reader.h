@@ -27,6 +27,18 @@ class NoteReader {
   /// that the sink says no, or that the ring holds more than fits. Any thread.
   bool read(const std::function<bool(const protocol::Note&)>& sink);
 
+  /// Around the handling of a fault, before it reads. Any thread.
+  class Fault {
+   public:
+    Fault(NoteReader& reader, std::uint64_t page);
+    ~Fault();
+    Fault(const Fault&) = delete;
+    Fault& operator=(const Fault&) = delete;
+
+   private:
+    protocol::NoteRing& ring_;
+  };
+
  private:
   hal::SharedDescriptor file_;
   protocol::NoteRing* const ring_;

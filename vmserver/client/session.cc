@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -246,6 +247,10 @@ void Session::on_fault(const hal::UffdPmap::Fault& fault) {
   if (address != 0 && hold && hold->contains(fault.page)) {
     pmap_->enter_zero(VirtualRange(fault.page, hold->end()), true);
     return;
+  }
+  std::optional<NoteReader::Fault> counted;
+  if (NoteReader* const notes = notes_.load(std::memory_order_acquire)) {
+    counted.emplace(*notes, fault.page.value());
   }
   catch_up();
   space_->fault(fault.page, fault.write);
