@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <barrier>
 #include <limits>
 #include <thread>
 #include <vector>
@@ -150,4 +151,51 @@ TEST_CASE("whoever reads has everything before it handed out, by whichever threa
   CHECK(in_order);
   CHECK_FALSE(late);
   CHECK(handed_out == kCount);
+}
+
+TEST_CASE("a fault is counted when it begins and when it is over, with its page") {
+  server::NoteReader reader;
+  Writer writer(reader);
+  NoteRing& ring = writer.ring();
+  {
+    const server::NoteReader::Fault first(reader, 0x1000);
+    CHECK(ring.last_fault == 0x1000);
+    const server::NoteReader::Fault second(reader, 0x7000);
+    CHECK(ring.faults_begun == 2);
+    CHECK(ring.faults_ended == 0);
+    CHECK(ring.last_fault == 0x7000);
+  }
+  CHECK(ring.faults_begun == 2);
+  CHECK(ring.faults_ended == 2);
+}
+
+// What the shim relies on where it leaves memory behind guards (libshim/kept_memory.h).
+TEST_CASE("either a fault reads a note, or who wrote the note sees that the fault has begun") {
+  server::NoteReader reader;
+  Writer writer(reader);
+  constexpr unsigned kRounds = 20000;
+  std::barrier both(2);
+  bool seen = false;   // the fault, by the program
+  bool heard = false;  // the note, by the server
+  unsigned missed = 0;
+  std::thread faults([&] {
+    for (unsigned round = 0; round < kRounds; ++round) {
+      both.arrive_and_wait();
+      const server::NoteReader::Fault fault(reader, 0);
+      heard = false;
+      reader.read([&](const Note&) { return heard = true; });
+      both.arrive_and_wait();
+    }
+  });
+  for (unsigned round = 0; round < kRounds; ++round) {
+    both.arrive_and_wait();
+    writer.write(round);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    seen = writer.ring().faults_begun.load(std::memory_order_acquire) != round;
+    both.arrive_and_wait();
+    if (!seen && !heard) ++missed;
+    if (!heard) reader.read([](const Note&) { return true; });
+  }
+  faults.join();
+  CHECK(missed == 0);
 }
