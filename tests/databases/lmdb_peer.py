@@ -11,6 +11,7 @@ import sys
 import lmdb
 
 KEPT = 3000
+MOST_AT_ONCE = 7  # records of a transaction
 
 
 def key_of(number):
@@ -43,7 +44,7 @@ def write(path, how):
     while True:
         with environment.begin(write=True) as transaction:
             first, last = span(transaction)
-            count = random.randrange(1, 8)
+            count = random.randrange(1, MOST_AT_ONCE + 1)
             for number in range(last + 1, last + 1 + count):
                 transaction.put(key_of(number), value_of(number))
             for number in range(max(first, 1), last + count - KEPT):
@@ -53,12 +54,15 @@ def write(path, how):
 
 def read(path, how):
     environment = open_environment(path, how)
-    before = 0
+    newest = 0
     while True:
         with environment.begin() as transaction:
             first, last = span(transaction)
-            assert last >= before, f"back at {last} from {before}"
-            before = last
+            # LMDB's readers take the number of the last transaction that was announced, and then one of two
+            # pages by it. One that is held up in between finds the next but one there, which is not announced
+            # as long as the disk takes; its next snapshot is one transaction older. (Seen without a server.)
+            assert last >= newest - MOST_AT_ONCE, f"back at {last} from {newest}"
+            newest = max(newest, last)
             if last:
                 assert transaction.stat()["entries"] == last - first + 1, "records are missing"
                 verify(transaction, {first, last, random.randint(first, last), random.randint(first, last)})
